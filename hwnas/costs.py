@@ -1,0 +1,102 @@
+"""What a network costs, read off its graph: FLOPs, parameters, layers, peak activation memory.
+
+Each cost of one layer is a formula in its channels, so on a graph whose channels are arrays the
+same functions give tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .architecture.graph import INPUT, Graph, Layer
+
+
+def macs(layer: Layer) -> Any:
+    """Return the multiply-adds of a convolution for one image; 0 for every other layer."""
+    if layer.op != "conv":
+        return 0
+    return weights(layer) * layer.out_size[0] * layer.out_size[1]
+
+
+def weights(layer: Layer) -> Any:
+    """Return the number of weights of a convolution, without bias; 0 for every other layer."""
+    if layer.op != "conv":
+        return 0
+    kernel = layer.kernel[0] * layer.kernel[1]
+    return layer.in_channels // layer.groups * layer.out_channels * kernel
+
+
+def params(layer: Layer) -> Any:
+    """Return the parameters of a layer: weights, and scale and shift of its normalisation."""
+    return weights(layer) + (2 * layer.out_channels if layer.norm else 0)
+
+
+def elements(layer: Layer) -> Any:
+    """Return the size of a layer's result for one image."""
+    return layer.out_channels * layer.out_size[0] * layer.out_size[1]
+
+
+def flops(graph: Graph) -> Any:
+    """Return the multiply-adds of the convolutions, for one image."""
+    return sum(macs(layer) for layer in graph.layers)
+
+
+def mmcv_flops(graph: Graph, rule: str) -> Any:
+    """Return the FLOPs as mmcv's counter gave them for the paper's tables, for one image.
+
+    mmcv counts by module, so what is counted besides the multiply-adds differs by network:
+    `maedet` adds 2 per normalised element and 1 per element that enters an average pool,
+    `resnet` adds 1 per ReLU element and 1 per element that enters the max-pool (its SyncBN was
+    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element.
+    """
+    return sum(macs(layer) + _mmcv_extra(layer, rule) for layer in graph.layers)
+
+
+def _mmcv_extra(layer: Layer, rule: str) -> Any:
+    extra: Any = 0
+    if rule in ("maedet", "mobilenetv2") and layer.norm:
+        extra += 2 * elements(layer)
+    if rule in ("resnet", "mobilenetv2") and layer.activation is not None:
+        extra += elements(layer)
+    if (rule, layer.op) in (("maedet", "avg_pool"), ("resnet", "max_pool")):
+        extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
+    return extra
+
+
+def total_params(graph: Graph) -> Any:
+    """Return the parameters of a network: weights and the affine part of its normalisations."""
+    return sum(params(layer) for layer in graph.layers)
+
+
+def main_layers(graph: Graph) -> int:
+    """Return the number of convolutions on the main path, stem included, shortcuts not."""
+    return sum(layer.main for layer in graph.layers)
+
+
+def peak_memory_bytes(graph: Graph, *, bytes_per_value: int = 4) -> Any:
+    """Return the largest sum of live activations while the network runs, for the graph's batch.
+
+    A feature map lives from the layer that writes it to the last layer that reads it; an addition
+    writes over its first operand. Feature maps that were handed out are the caller's and do not
+    count, nor do weights.
+    """
+    last_use = {INPUT: -1}
+    for i, layer in enumerate(graph.layers):
+        if layer.op != "output":
+            for source in layer.inputs:
+                last_use[source] = i
+    live = {INPUT: graph.channels * graph.size[0] * graph.size[1]}
+    peak = 0
+    for i, layer in enumerate(graph.layers):
+        if layer.op == "output":
+            continue
+        if layer.op == "add":
+            live[i] = live.pop(layer.inputs[0])
+            peak = max(peak, sum(live.values()))
+        else:
+            live[i] = elements(layer)
+            peak = max(peak, sum(live.values()))
+        for source in layer.inputs:
+            if source in live and last_use[source] == i:
+                del live[source]
+    return peak * graph.batch * bytes_per_value

@@ -1,0 +1,68 @@
+"""What zero padding takes away: the border's share in the second moment of a feature map.
+
+With a constant interior, the second moment of a layer is a product of a row profile and a column
+profile at every position, so one box sum per axis and per kxk layer follows it exactly. Profiles
+are kept relative to the interior and to their own mean, whose logarithm is the gain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..architecture.graph import Size
+
+Profile = NDArray[np.float64]
+
+
+class BorderState:
+    """The profiles after a sequence of layers, and what the border has cost so far.
+
+    `log_gain` is half the logarithm of the map's mean second moment over its interior value: what
+    the border adds to H(Ci), never positive.
+    """
+
+    __slots__ = ("_next", "_profiles", "log_gain")
+
+    def __init__(self, profiles: tuple[Profile, ...], log_gain: float) -> None:
+        self._profiles = profiles
+        self._next: dict[tuple[int, int], BorderState] = {}
+        self.log_gain = log_gain
+
+    def step(self, kernel: int, stride: int) -> BorderState:
+        """Return the state behind a layer of this kernel and stride; remembered once computed."""
+        if kernel == 1 and stride == 1:
+            return self
+        found = self._next.get((kernel, stride))
+        if found is None:
+            found = self._next[kernel, stride] = self._compute(kernel, stride)
+        return found
+
+    def _compute(self, kernel: int, stride: int) -> BorderState:
+        log_gain = self.log_gain
+        profiles = []
+        for profile in self._profiles:
+            profile = _box_mean(profile, kernel, stride)
+            mean = float(profile.mean())
+            # A square map has one profile for both axes.
+            log_gain += (0.5 if len(self._profiles) == 2 else 1.0) * math.log(mean)
+            profiles.append(profile / mean)
+        return BorderState(tuple(profiles), log_gain)
+
+
+def image(size: Size) -> BorderState:
+    """Return the state of an image: second moment 1 everywhere."""
+    axes = size[:1] if size[0] == size[1] else size
+    return BorderState(tuple(np.ones(length) for length in axes), 0.0)
+
+
+def _box_mean(profile: Profile, kernel: int, stride: int) -> Profile:
+    """Return sums over a padded window, divided by its length, at every stride-th position."""
+    padding = kernel // 2
+    sums = np.zeros(len(profile) + 2 * padding + 1)
+    np.cumsum(profile, out=sums[padding + 1 : padding + 1 + len(profile)])
+    sums[padding + 1 + len(profile) :] = sums[padding + len(profile)]
+    windows: Profile = (sums[kernel::stride] - sums[:-kernel:stride]) / kernel
+    return windows

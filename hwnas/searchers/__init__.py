@@ -1,0 +1,1 @@
+"""Searches for the architecture of highest score within the budgets."""

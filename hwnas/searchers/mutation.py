@@ -1,0 +1,139 @@
+"""Mutations of candidates (Algorithm 2 of the paper, and the default that does better)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from ..architecture.spaces import Candidate, RowSpace, Space
+
+SCALES = (1 / 1.5, 1 / 1.25, 1.0, 1.25, 1.5, 2.0)
+"""Width factors of the paper's appendix A."""
+
+DEPTH_STEPS = (-2, -1, 1, 2)
+DRAWS = 9
+"""Uniform numbers that one mutation may consume."""
+
+
+class Mutation(Protocol):
+    """Makes a mutant; `draw` yields uniform numbers in [0, 1)."""
+
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
+        """Return the mutant, or None where it would leave the space."""
+
+
+class BlockMutation:
+    """Algorithm 2 to the letter: one uniformly chosen block, all its attributes at once.
+
+    Kernel and widths always, depth by one or two pairs in the coarse half only.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
+        """Return the mutant, or None where it would leave the space."""
+        space = self._space
+        mutant = list(parent)
+        block = int(next(draw) * len(parent))
+        if block == 0:
+            mutant[0] = _scaled(parent[0], next(draw), SCALES, space.stem_widths)
+        else:
+            row = space.rows[block - 1]
+            _, out, inner, depth = parent[block]
+            mutant[block] = (
+                _pick(row.kernels, next(draw)),
+                _scaled(out, next(draw), SCALES, row.outs),
+                _inner(row, inner, next(draw), SCALES),
+                depth if fine else _deeper(depth, next(draw), row.depths),
+            )
+        return _valid(space, mutant)
+
+
+class AttributeMutation:
+    """One or two mutations, each of one attribute of one block.
+
+    Smaller steps than Algorithm 2 find better networks at the same number of iterations. Two at a
+    time pass blocks that bound each other's widths, and depth may move from block to block, as
+    it must where the number of layers is limited (`benchmarks/evolution.py`).
+    """
+
+    _scales = tuple(scale for scale in SCALES if scale != 1.0)
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
+        """Return the mutant, or None where it would leave the space."""
+        mutant = list(parent)
+        self._mutate(mutant, draw, fine)
+        if next(draw) < 0.5:
+            self._mutate(mutant, draw, fine)
+        return _valid(self._space, mutant)
+
+    def _mutate(self, mutant: list[Any], draw: Iterator[float], fine: bool) -> None:
+        block = int(next(draw) * len(mutant))
+        if block == 0:
+            widths = self._space.stem_widths
+            mutant[0] = _scaled(mutant[0], next(draw), self._scales, widths)
+            return
+        row = self._space.rows[block - 1]
+        kernel, out, inner, depth = mutant[block]
+        attribute = int(next(draw) * (3 if fine else 4))
+        if attribute == 0:
+            kernel = _other(row.kernels, kernel, next(draw))
+        elif attribute == 1:
+            out = _scaled(out, next(draw), self._scales, row.outs)
+        elif attribute == 2:
+            inner = _inner(row, inner, next(draw), self._scales)
+        else:
+            before, depth = depth, _deeper(depth, next(draw), row.depths)
+            other = 1 + int(next(draw) * 2 * len(self._space.rows))
+            if other < len(mutant) and other != block:
+                *rest, theirs = mutant[other]
+                mutant[other] = (*rest, _within(theirs - depth + before, self._space.rows[other - 1].depths))
+        mutant[block] = (kernel, out, inner, depth)
+
+
+MUTATIONS: dict[str, Callable[[Space], Mutation]] = {
+    "attributes": AttributeMutation,
+    "paper": BlockMutation,
+}
+
+
+def _pick(values: tuple[int, ...], u: float) -> int:
+    return values[int(u * len(values))]
+
+
+def _other(values: tuple[int, ...], current: int, u: float) -> int:
+    """Return one of the other values; the only one where there is no other."""
+    others = [value for value in values if value != current]
+    return others[int(u * len(others))] if others else current
+
+
+def _scaled(width: int, u: float, scales: tuple[float, ...], grid: tuple[int, ...]) -> int:
+    """Scale a width and return the nearest one of the evenly spaced grid."""
+    step = grid[1] - grid[0] if len(grid) > 1 else 1
+    position = round((width * scales[int(u * len(scales))] - grid[0]) / step)
+    return grid[max(0, min(len(grid) - 1, position))]
+
+
+def _inner(row: RowSpace, inner: int, u: float, scales: tuple[float, ...]) -> int:
+    return _scaled(inner, u, scales, row.inners) if row.inner_is_width else _pick(row.inners, u)
+
+
+def _deeper(depth: int, u: float, depths: tuple[int, ...]) -> int:
+    return _within(depth + DEPTH_STEPS[int(u * len(DEPTH_STEPS))], depths)
+
+
+def _within(depth: int, depths: tuple[int, ...]) -> int:
+    return max(depths[0], min(depths[-1], depth))
+
+
+def _valid(space: Space, mutant: list[Any]) -> Candidate | None:
+    channels = mutant[0]
+    for row, genes in zip(space.rows, mutant[1:], strict=True):
+        if not row.fits(channels, genes):
+            return None
+        channels = genes[1]
+    return tuple(mutant)

@@ -1,0 +1,144 @@
+"""Tables of additive terms: what each row of a space adds to a score or a cost.
+
+A row's terms depend only on its genes and on the channels that enter it. They are read once, for
+all candidates, off the row's fragments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..architecture.graph import Graph, Size
+from ..architecture.spaces import Candidate, Genes, Space
+from .fragments import RowFragments, row_fragments, stem_fragment
+
+Table: TypeAlias = NDArray[np.float64]
+"""Values over (channels in, inner size, channels out); an axis of length 1: not a function of it."""
+
+
+class Term(Protocol):
+    """Whatever is a sum over the parts of a graph: an additive oracle, or a score's gain."""
+
+    resolution: Size
+    batch: int
+
+    def parts(self, graph: Graph, where: Any = None) -> list[Any]:
+        """Return one value, or one array of values, per part."""
+
+
+class RowTables:
+    """An additive term of one row: the sum over its blocks, as a function of its genes."""
+
+    def __init__(self, fragments: Sequence[RowFragments], term: Term) -> None:
+        self.row = fragments[0].row
+        self.valid = fragments[0].valid[:, 0, :]
+        self._in = {width: i for i, width in enumerate(fragments[0].ins)}
+        self._out = {width: i for i, width in enumerate(self.row.outs)}
+        self._inner = {size: i for i, size in enumerate(self.row.inners)}
+        self._tables: dict[tuple[int, int], tuple[list[Table], list[Table]]] = {}
+        for f in fragments:
+            first = merge(term.parts(f.first, f.valid) + term.parts(f.end))
+            rest = merge(term.parts(f.rest))
+            for inner in self.row.inners if f.expansion is None else (f.expansion,):
+                self._tables[f.kernel, inner] = (first, rest)
+
+    def index(self, channels: int, genes: Genes) -> tuple[int, int, int]:
+        """Return the position on the tables' axes: channels in, inner size, channels out."""
+        return self._in[channels], self._inner[genes[2]], self._out[genes[1]]
+
+    def __call__(self, channels: int, genes: Genes) -> float:
+        """Return the term of a row of these genes behind that many channels."""
+        kernel, _, inner, depth = genes
+        first, rest = self._tables[kernel, inner]
+        i, m, o = self.index(channels, genes)
+        value = 0.0
+        for table in first:
+            a, b, c = table.shape
+            value += table.item(i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0)
+        repeats = depth * self.row.unit - 1
+        for table in rest:
+            a, b, c = table.shape
+            value += repeats * table.item(0, m if b > 1 else 0, o if c > 1 else 0)
+        return value
+
+    def arcs(self, depth: int) -> Iterator[tuple[int, int, Table]]:
+        """Yield kernel, inner size and the term over (channels in, channels out).
+
+        Pairs of channels that the space does not allow have an infinite term.
+        """
+        repeats = depth * self.row.unit - 1
+        outs = np.array(self.row.outs)
+        for (kernel, inner), (first, rest) in self._tables.items():
+            m = self._inner[inner]
+            term = np.where(self.valid, 0.0, np.inf)
+            if self.row.inner_is_width:
+                term[:, outs < inner] = np.inf
+            for table in first + [repeats * table for table in rest]:
+                term = term + table[:, m if table.shape[1] > 1 else 0, :]
+            yield kernel, inner, np.where(np.isnan(term), np.inf, term)
+
+
+class AdditiveTerm:
+    """An additive term on a space: a value per stem, and tables per row."""
+
+    def __init__(self, space: Space, term: Term) -> None:
+        fragment = stem_fragment(space, term.resolution, term.batch)
+        total = np.ravel(sum(merge(term.parts(fragment))))
+        values = np.broadcast_to(total, len(space.stem_widths)).tolist()
+        self.stem: dict[int, float] = dict(zip(space.stem_widths, values, strict=True))
+        self.rows = [
+            RowTables(fragments, term)
+            for fragments in row_fragments(space, term.resolution, term.batch)
+        ]
+
+
+def merge(parts: Sequence[Any]) -> list[Table]:
+    """Add up arrays of the same shape, and each into a larger one that spans its axes."""
+    by_shape: dict[tuple[int, ...], Table] = {}
+    for part in parts:
+        array = np.asarray(part, dtype=np.float64)
+        array = array.reshape((1, 1, 1)) if array.ndim == 0 else array
+        by_shape[array.shape] = by_shape.get(array.shape, 0.0) + array
+    merged: list[Table] = []
+    for shape in sorted(by_shape, key=lambda s: -int(np.prod(s))):
+        for k, large in enumerate(merged):
+            if np.broadcast_shapes(shape, large.shape) == large.shape:
+                merged[k] = large + by_shape[shape]
+                break
+        else:
+            merged.append(by_shape[shape])
+    return merged
+
+
+def cheapest(space: Space, costs: Sequence[AdditiveTerm], weights: Sequence[float]) -> Candidate:
+    """Return the candidate with the lowest weighted sum of costs: a shortest path over the rows.
+
+    Costs are not negative, so every row takes its least depth.
+    """
+    so_far = np.zeros(len(space.stem_widths))
+    for weight, cost in zip(weights, costs, strict=True):
+        so_far = so_far + weight * np.array([cost.stem[width] for width in space.stem_widths])
+    steps: list[tuple[NDArray[np.intp], NDArray[np.int64]]] = []
+    for r, row in enumerate(space.rows):
+        best = np.full((len(so_far), len(row.outs)), np.inf)
+        genes = np.zeros((*best.shape, 2), dtype=np.int64)
+        for options in zip(*(cost.rows[r].arcs(row.depths[0]) for cost in costs), strict=True):
+            total = sum(w * arc for w, (_, _, arc) in zip(weights, options, strict=True))
+            better = np.asarray(total < best)
+            best = np.where(better, total, best)
+            genes[better] = options[0][:2]
+        through = so_far[:, None] + best
+        before = through.argmin(axis=0)
+        so_far = through.min(axis=0)
+        steps.append((before, genes[before, np.arange(len(row.outs))]))
+    position = int(so_far.argmin())
+    rows: list[Genes] = []
+    for row, (before, chosen) in zip(reversed(space.rows), reversed(steps), strict=True):
+        kernel, inner = (int(gene) for gene in chosen[position])
+        rows.append((kernel, row.outs[position], inner, row.depths[0]))
+        position = int(before[position])
+    return (space.stem_widths[position], *reversed(rows))

@@ -1,0 +1,234 @@
+"""From what the user asked for to a search problem: device, space, budgets, oracles, evaluator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..architecture import spaces
+from ..architecture.genotype import Architecture, lower, to_document
+from ..architecture.graph import Size
+from ..architecture.spaces import Candidate, Space
+from ..budgets import Budget, parse, tightest
+from ..budgets.oracles import Oracle, PeakMemory, graph_oracle
+from ..devices import spec as device_specs
+from ..devices.spec import DeviceSpec
+from ..errors import InfeasibleError, UsageError
+from ..latency.oracle import LatencyOracle
+from ..scores.entropy import ALPHA, EntropyScore
+from ..searchers.entropy import CandidateEntropy
+from ..searchers.evaluator import Evaluator
+from ..searchers.tables import cheapest
+from .predict import fusion_of, load_predictor
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    `budgets` are texts such as `latency=20ms@v100-trt-fp16`. `space` and `resolution` default to
+    the device's.
+    """
+
+    budgets: tuple[str, ...]
+    device: str
+    space: str | None = None
+    resolution: Size | None = None
+    entropy_resolution: Size = (384, 384)
+    alpha: tuple[float, ...] = ALPHA
+    feature_size: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """One budget with the oracle that answers it and the device that it is about."""
+
+    budget: Budget
+    oracle: Oracle
+    device: DeviceSpec
+
+    def __str__(self) -> str:
+        """Return the budget as it was understood."""
+        size = f"{self.oracle.resolution[0]}x{self.oracle.resolution[1]}"
+        match self.budget.quantity:
+            case "latency":
+                images = f"per batch of {self.oracle.batch}" if self.oracle.batch > 1 else "per image"
+                limit, place = str(self.budget).rsplit(" on ", 1)
+                return f"{limit} {images} at {size} on {place}, predicted"
+            case "flops":
+                return f"{self.budget} (multiply-adds of one image at {size})"
+            case "memory":
+                return f"{self.budget} (peak activations of one image at {size}, {self.device.precision})"
+            case _:
+                return str(self.budget)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search problem, understood: what may be built, what it may cost, how it is scored."""
+
+    device: DeviceSpec
+    space: Space
+    score: EntropyScore
+    questions: tuple[Question, ...]
+    evaluator: Evaluator = field(compare=False)
+
+    def understood(self) -> list[str]:
+        """Return what was understood, a line each."""
+        lines = [f"space {self.space.name}: {self.space.about}"]
+        return lines + [str(question) for question in self.questions]
+
+
+def understand(request: Request) -> Problem:
+    """Return the search problem of a request.
+
+    Raises:
+        UsageError: a device, a space or a budget cannot be understood.
+    """
+    if not request.budgets:
+        raise UsageError("a search needs a budget: give --budget latency=20ms, or flops=4.4G.")
+    device = device_specs.load(request.device)
+    space = spaces.load(request.space or device.space)
+    budgets = tightest([parse(text, request.device) for text in request.budgets])
+    if not any(budget.quantity == "layers" for budget in budgets):
+        limit = space.layers if request.space else device.layers
+        budgets.append(Budget("layers", limit))
+    questions = tuple(_question(budget, device, request.resolution) for budget in budgets)
+    score = EntropyScore(
+        alpha=request.alpha,
+        resolution=request.entropy_resolution,
+        feature_size=request.feature_size,
+    )
+    evaluator = Evaluator(
+        space,
+        CandidateEntropy(space, score),
+        [question.oracle for question in questions],
+        [question.budget.limit for question in questions],
+    )
+    return Problem(device, space, score, questions, evaluator)
+
+
+def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
+    """Return the candidate that a search starts from, within all budgets.
+
+    Without a `start` it is the narrowest network of the space, or, where that is too costly, the
+    cheapest that can be found.
+
+    Raises:
+        UsageError: `start` lies outside the space or exceeds a budget.
+        InfeasibleError: no architecture of the space keeps the budgets; carries the cheapest.
+    """
+    evaluator = problem.evaluator
+    if start is not None:
+        candidate = problem.space.encode(start)
+        if not evaluator.feasible(candidate):
+            raise UsageError(
+                f"the start exceeds a budget: {_comparison(problem, candidate)}. "
+                "Leave --start out to begin with the narrowest network of the space."
+            )
+        return candidate
+    candidate = problem.space.narrowest()
+    if evaluator.feasible(candidate):
+        return candidate
+    return _cheapest(problem, candidate)
+
+
+def _cheapest(problem: Problem, fallback: Candidate) -> Candidate:
+    """Find a candidate within the additive budgets, or show that there is none.
+
+    Each budget's own minimum decides whether it can be kept at all; for several at once, the
+    weights of those exceeded grow until all are kept or the rounds are over.
+    """
+    evaluator = problem.evaluator
+    limits = [evaluator.limits[k] - evaluator.oracles[k].constant for k in evaluator.additive]
+    weights = [1.0 / max(limit, 1e-12) for limit in limits]
+    best = fallback
+    for k, budget in enumerate(evaluator.additive):
+        alone = [w if j == k else 0.0 for j, w in enumerate(weights)]
+        best = cheapest(problem.space, evaluator.terms, alone)
+        if evaluator.costs(best)[budget] > evaluator.limits[budget]:
+            raise _infeasible(problem, best, "the budget cannot be kept")
+    for _ in range(30):
+        best = cheapest(problem.space, evaluator.terms, weights)
+        if evaluator.feasible(best):
+            return best
+        costs = evaluator.costs(best)
+        ratios = [costs[k] / evaluator.limits[k] for k in evaluator.additive]
+        weights = [w * ratio**2 for w, ratio in zip(weights, ratios, strict=True)]
+    raise _infeasible(problem, best, "no architecture was found that keeps all budgets at once")
+
+
+def _infeasible(problem: Problem, candidate: Candidate, why: str) -> InfeasibleError:
+    architecture = problem.space.decode(candidate, name="cheapest")
+    return InfeasibleError(
+        f"{why}: the cheapest architecture of the space '{problem.space.name}' needs "
+        f"{_comparison(problem, candidate)}. Raise the budget or choose another space.",
+        {
+            "architecture": to_document(architecture),
+            "costs": costs_document(problem, architecture),
+            "budgets": budgets_document(problem, architecture),
+        },
+    )
+
+
+def _comparison(problem: Problem, candidate: Candidate) -> str:
+    parts = []
+    for question, cost in zip(problem.questions, problem.evaluator.costs(candidate), strict=True):
+        actual = replace(question.budget, limit=cost)
+        if cost > question.budget.limit:
+            parts.append(f"{str(actual).replace('<= ', '')}, the budget is {question.budget}")
+    return "; ".join(parts)
+
+
+def costs_document(problem: Problem, architecture: Architecture) -> dict[str, Any]:
+    """Return what an architecture costs: FLOPs, params, layers, and latency by device."""
+    resolution = problem.questions[0].oracle.resolution
+    for question in problem.questions:
+        if question.budget.quantity == "flops":
+            resolution = question.oracle.resolution
+    graph = lower(architecture, resolution)
+    document: dict[str, Any] = {
+        name: int(graph_oracle(name, resolution).cost(graph)) for name in ("flops", "params", "layers")
+    }
+    document["resolution"] = list(resolution)
+    document["latency_s"] = {
+        question.budget.device: question.oracle.cost(
+            lower(architecture, question.oracle.resolution, batch=question.oracle.batch)
+        )
+        for question in problem.questions
+        if question.budget.quantity == "latency"
+    }
+    return document
+
+
+def budgets_document(problem: Problem, architecture: Architecture) -> list[dict[str, Any]]:
+    """Return each budget with the architecture's cost."""
+    return [
+        {
+            "quantity": question.budget.quantity,
+            "limit": question.budget.limit,
+            "device": question.budget.device,
+            "cost": question.oracle.cost(
+                lower(architecture, question.oracle.resolution, batch=question.oracle.batch)
+            ),
+            "understood": str(question),
+        }
+        for question in problem.questions
+    ]
+
+
+def _question(budget: Budget, device: DeviceSpec, resolution: Size | None) -> Question:
+    if budget.device is None:
+        oracle = graph_oracle(budget.quantity, resolution or device.resolution)
+        if isinstance(oracle, PeakMemory):
+            oracle = replace(oracle, bytes_per_value=device.bytes_per_value)
+        return Question(budget, oracle, device)
+    place = device_specs.load(budget.device)
+    predictor = load_predictor(place)
+    return Question(
+        budget,
+        LatencyOracle(predictor, fusion_of(place), resolution or place.resolution, place.batch),
+        place,
+    )
+
+
