@@ -1,0 +1,3 @@
+"""Hardware-aware network search: from a device and a budget to a detection backbone."""
+
+__version__ = "0.1.0"
