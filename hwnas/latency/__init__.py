@@ -1,0 +1,1 @@
+"""Latency prediction: kernels to seconds, with an interval; fitted from measurements."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..architecture.graph import Graph, Size
-from .kernels import Fusion, Kernel, fuse
+from ..lowering.kernels import Fusion, Kernel, fuse
 
 
 class KernelTimes(Protocol):

@@ -31,21 +31,24 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Fusion:
-    """What a runtime fuses. Batch normalisation is always folded into the convolution before it.
+    """What a runtime fuses; normalisations and activations always run in the kernel before them.
 
     Attributes:
-        activation: an activation runs inside the kernel before it.
         add: an addition runs inside the convolution that produces its first operand.
         output: the kernel that hands a feature map to the outside; '' where this costs nothing.
     """
 
-    activation: bool = True
     add: bool = True
     output: str = ""
 
 
 def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
     """Return the kernels that a runtime executes for a graph, in order."""
+    return [kernel for _, kernel in fuse_layers(graph, fusion)]
+
+
+def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
+    """Return the kernels of a graph, each with the index of the layer that it begins with."""
     absorbed: dict[int, Layer] = {}  # convolution -> the addition that runs inside it
     if fusion.add:
         for layer in graph.layers:
@@ -53,7 +56,7 @@ def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
                 producer = graph.layers[layer.inputs[0]]
                 if producer.op == "conv" and producer.activation is None:
                     absorbed[layer.inputs[0]] = layer
-    kernels: list[Kernel] = []
+    kernels: list[tuple[int, Kernel]] = []
     for i, layer in enumerate(graph.layers):
         if layer.op == "add" and absorbed.get(layer.inputs[0]) is layer:
             continue
@@ -63,7 +66,6 @@ def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
                 continue
             op = fusion.output
         add = absorbed.get(i)
-        activation = (add or layer).activation is not None
         kernel = Kernel(
             op,
             graph.batch,
@@ -75,18 +77,7 @@ def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
             layer.stride,
             layer.groups,
             add is not None,
-            activation and fusion.activation,
+            (add or layer).activation is not None,
         )
-        kernels.append(kernel)
-        if activation and not fusion.activation:
-            kernels.append(
-                kernel._replace(
-                    op="activation",
-                    in_channels=layer.out_channels,
-                    in_size=layer.out_size,
-                    kernel=(1, 1),
-                    stride=(1, 1),
-                    groups=1,
-                )
-            )
+        kernels.append((i, kernel))
     return kernels

@@ -1,0 +1,122 @@
+"""Kernels as arrays: one column per property, and the work that each kernel does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..lowering.kernels import Kernel
+
+Column = NDArray[np.float64]
+CLASSES = ("dense", "pointwise", "depthwise", "pool", "copy", "other")
+_OPS = {"avg_pool": "pool", "max_pool": "pool", "add": "copy"}
+_OPS |= {"reorder_input": "copy", "reorder_output": "copy"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Kernels as arrays of one length. `kind` indexes CLASSES."""
+
+    kind: NDArray[np.int8]
+    batch: Column
+    in_channels: Column
+    in_height: Column
+    in_width: Column
+    out_channels: Column
+    out_height: Column
+    out_width: Column
+    kernel: Column
+    stride: Column
+    groups: Column
+    fused_add: Column
+
+    def __len__(self) -> int:
+        """Return the number of kernels."""
+        return len(self.kind)
+
+    def take(self, rows: Any) -> Columns:
+        """Return some of the kernels."""
+        return Columns(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @property
+    def rows(self) -> Column:
+        """Output positions of the whole batch: the rows of the matrix product."""
+        return self.batch * self.out_height * self.out_width
+
+    @property
+    def depth(self) -> Column:
+        """Multiply-adds per output element: the matrix product's inner length."""
+        return self.in_channels / self.groups * self.kernel
+
+    @property
+    def macs(self) -> Column:
+        """Multiply-adds of the whole batch; comparisons and additions of other operators."""
+        return self.rows * self.out_channels * np.where(self.kind <= 2, self.depth, self.kernel)
+
+    @property
+    def values_in(self) -> Column:
+        """Elements read, weights apart."""
+        return self.batch * self.in_channels * self.in_height * self.in_width
+
+    @property
+    def values_out(self) -> Column:
+        """Elements written, and those of a fused addition read."""
+        return self.rows * self.out_channels * (1.0 + self.fused_add)
+
+    @property
+    def values_weight(self) -> Column:
+        """Weights read."""
+        return np.where(self.kind <= 2, self.depth * self.out_channels, 0.0)
+
+
+def kind_of(kernel: Kernel) -> int:
+    """Return the class of a kernel, as an index into CLASSES."""
+    if kernel.op != "conv":
+        return CLASSES.index(_OPS.get(kernel.op, "other"))
+    if np.all(np.asarray(kernel.groups) > 1):
+        return CLASSES.index("depthwise")
+    return CLASSES.index("dense" if max(kernel.kernel) > 1 else "pointwise")
+
+
+def from_kernels(kernels: Sequence[Kernel]) -> Columns:
+    """Return the columns of kernels with whole-number channels."""
+    table = np.array([_scalars(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 11)
+    kinds = np.array([kind_of(kernel) for kernel in kernels], dtype=np.int8)
+    return Columns(kinds, *table.T)
+
+
+def from_table(kernel: Kernel, where: Any = None) -> Columns:
+    """Return the columns of a kernel whose channels are arrays, in the order of their product.
+
+    `where` is a mask over the broadcast shape; only its entries become rows.
+    """
+    into, out, groups = np.broadcast_arrays(
+        kernel.in_channels, kernel.out_channels, kernel.groups
+    )
+    if where is not None:
+        into, out, groups = into[where], out[where], groups[where]
+    channels = [a.astype(np.float64).ravel() for a in (into, out, groups)]
+    count = len(channels[0])
+    fixed = _scalars(kernel._replace(in_channels=0, out_channels=0, groups=1))
+    columns = [np.full(count, value) for value in fixed]
+    for position, values in zip((1, 4, 9), channels, strict=True):
+        columns[position] = values
+    return Columns(np.full(count, kind_of(kernel), dtype=np.int8), *columns)
+
+
+def _scalars(kernel: Kernel) -> list[Any]:
+    return [
+        kernel.batch,
+        kernel.in_channels,
+        *kernel.in_size,
+        kernel.out_channels,
+        *kernel.out_size,
+        kernel.kernel[0] * kernel.kernel[1],
+        max(kernel.stride),
+        kernel.groups,
+        kernel.fused_add,
+    ]

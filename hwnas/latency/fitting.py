@@ -1,0 +1,210 @@
+"""Fitting a predictor: roofline, boosted residual, overhead, intervals, accuracy on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import features, roofline
+from .columns import CLASSES, Columns
+from .evaluation import accuracy
+from .predictor import Card, Overhead, Predictor, Quantiles, create
+from .trees import to_onnx
+
+CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98)
+HELD_OUT = 0.1
+SIZES = ("batch", "in_channels", "out_channels", "in_height", "in_width", "kernel", "stride")
+
+Seconds = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Size of the boosted ensemble."""
+
+    count: int = 400
+    leaves: int = 63
+    learning_rate: float = 0.15
+    min_leaf: int = 10
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Measured networks: `rows` gives the network of each kernel, `latency_s` one per network."""
+
+    rows: NDArray[np.int64]
+    latency_s: Seconds
+
+
+def fit(
+    columns: Columns,
+    seconds: Seconds,
+    *,
+    device: str,
+    runtime: str,
+    precision: str,
+    feature_set: str,
+    bytes_per_value: float,
+    provenance: dict[str, Any],
+    networks: Networks | None = None,
+    trees: Trees | None = None,
+    seed: int = 0,
+) -> Predictor:
+    """Fit a predictor to measured kernels.
+
+    A tenth of the rows is held out (of the networks, where they are known): intervals are
+    calibrated and accuracy is told on these alone.
+
+    Args:
+        columns: the kernels.
+        seconds: what each took.
+        device: the device's name.
+        runtime: the runtime and its version.
+        precision: `fp32`, `fp16` or `int8`.
+        feature_set: `cpu` or `gpu`.
+        bytes_per_value: size of an activation.
+        provenance: where the rows come from.
+        networks: which network each kernel belongs to, and what the networks took.
+        trees: size of the ensemble.
+        seed: chooses what is held out.
+    """
+    rng = np.random.default_rng(seed)
+    if networks is None:
+        held = rng.random(len(columns)) < HELD_OUT
+    else:
+        held = (rng.random(len(networks.latency_s)) < 2 * HELD_OUT)[networks.rows]
+    kept, base = _fit_kernels(columns.take(~held), seconds[~held], feature_set, bytes_per_value, trees)
+    card = Card(
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        feature_set=feature_set,
+        roofline=base,
+        overhead=Overhead(),
+        kernel_quantiles=_no_quantiles(),
+        network_quantiles=_no_quantiles(),
+        measured=_ranges(columns.take(~held)),
+        features=tuple(features.build(feature_set, columns.take([0]), seconds[:1])[0]),
+        provenance=provenance,
+    )
+    predictor = create(card, kept)
+    predicted = predictor.seconds(columns)
+    told = {"held-out kernels": accuracy(seconds[held], predicted[held])}
+    quantiles = _quantiles(np.log(seconds[held] / predicted[held]), "kernels")
+    overhead, network_quantiles = Overhead(), quantiles
+    if networks is not None:
+        overhead, network_quantiles, told_networks = _fit_networks(networks, predicted, held)
+        told["held-out networks"] = told_networks
+    from dataclasses import replace
+
+    return create(
+        replace(
+            card,
+            overhead=overhead,
+            kernel_quantiles=quantiles,
+            network_quantiles=network_quantiles,
+            accuracy=told,
+        ),
+        kept,
+    )
+
+
+def _fit_kernels(
+    columns: Columns, seconds: Seconds, feature_set: str, bytes_per_value: float, trees: Trees | None
+) -> tuple[Any, roofline.Roofline]:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    size = trees or Trees()
+    base = roofline.fit(columns, seconds, bytes_per_value)
+    at_peak = base.seconds(columns)
+    names, table = features.build(feature_set, columns, at_peak)
+    model = HistGradientBoostingRegressor(
+        max_iter=size.count,
+        learning_rate=size.learning_rate,
+        max_leaf_nodes=size.leaves,
+        min_samples_leaf=size.min_leaf,
+        early_stopping=False,
+        random_state=0,
+    )
+    # A kernel counts by the square root of its time: long ones make a network's latency.
+    weight = np.sqrt(seconds / seconds.mean()) if feature_set == "cpu" else None
+    target = np.log(seconds / at_peak)
+    model.fit(table, target, sample_weight=weight)
+    onnx_model = to_onnx(model, len(names))
+    _check_same(model, onnx_model, table[:: max(1, len(table) // 2000)])
+    return onnx_model, base
+
+
+def _check_same(model: Any, onnx_model: Any, table: NDArray[np.float32]) -> None:
+    """Make sure that the written trees answer as the fitted ones do."""
+    from .predictor import session
+    from .trees import INPUT
+
+    (written,) = session(onnx_model.SerializeToString()).run(None, {INPUT: table})
+    difference = float(np.abs(written[:, 0] - model.predict(table)).max())
+    if difference > 1e-4:
+        raise AssertionError(f"the written trees differ from the fitted ones by {difference}")
+
+
+def _fit_networks(
+    networks: Networks, predicted: Seconds, held: NDArray[np.bool_]
+) -> tuple[Overhead, Quantiles, dict[str, float]]:
+    count = len(networks.latency_s)
+    sums = np.bincount(networks.rows, weights=predicted, minlength=count)
+    kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
+    held_networks = np.zeros(count, dtype=bool)
+    held_networks[networks.rows[held]] = True
+    overhead = _overhead(sums, kernels, networks.latency_s, ~held_networks)
+    total = overhead.constant_s + overhead.scale * sums + overhead.per_kernel_s * kernels
+    measured, totals = networks.latency_s[held_networks], total[held_networks]
+    quantiles = _quantiles(np.log(measured / totals), "networks")
+    return overhead, quantiles, accuracy(measured, totals)
+
+
+def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds, rows: Any) -> Overhead:
+    """Fit constant, scale and cost per kernel to relative errors; none of them negative."""
+    from scipy.optimize import nnls
+
+    design = np.stack([np.ones_like(sums), sums, kernels], axis=1)[rows]
+    weighted = design / latency_s[rows, None]
+    scale = np.abs(weighted).max(axis=0)
+    (constant, slope, each), _ = nnls(weighted / scale, np.ones(len(weighted)))
+    return Overhead(*(float(v) for v in np.array([constant, slope, each]) / scale))
+
+
+def _quantiles(log_ratios: Seconds, of: str) -> Quantiles:
+    """Return split-conformal bounds: the ranks that cover at least the stated share."""
+    ordered = np.sort(log_ratios)
+    count = len(ordered)
+    low, high = [], []
+    for confidence in CONFIDENCES:
+        tail = (1 - confidence) / 2
+        rank = int(np.floor(tail * (count + 1)))
+        low.append(float(ordered[max(rank - 1, 0)]))
+        high.append(float(ordered[min(count - rank, count - 1)]))
+    return Quantiles(CONFIDENCES, tuple(low), tuple(high), count, of)
+
+
+def _no_quantiles() -> Quantiles:
+    return Quantiles((0.0, 1.0), (0.0, 0.0), (0.0, 0.0), 0, "nothing")
+
+
+def _ranges(columns: Columns) -> dict[str, dict[str, tuple[float, float]]]:
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+    for kind, name in enumerate(CLASSES):
+        rows = columns.kind == kind
+        if rows.any():
+            ranges[name] = {
+                size: (float(getattr(columns, size)[rows].min()), float(getattr(columns, size)[rows].max()))
+                for size in SIZES
+            }
+    return ranges
+
+
+def sequence_of(networks: Sequence[int]) -> NDArray[np.int64]:
+    """Return the network of each kernel from the number of kernels of each network."""
+    return np.repeat(np.arange(len(networks)), networks)

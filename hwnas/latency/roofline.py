@@ -1,0 +1,72 @@
+"""The roofline: what a kernel takes at the device's peaks. Every prediction starts from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import CLASSES, Column, Columns
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A smooth maximum of arithmetic and memory time, plus a launch cost (Williams et al. 2009).
+
+    Attributes:
+        macs_per_s: peak multiply-adds per second, by class of kernel.
+        bytes_per_s: memory bandwidth.
+        launch_s: what every kernel costs.
+        bytes_per_value: size of an activation or a weight.
+    """
+
+    macs_per_s: dict[str, float]
+    bytes_per_s: float
+    launch_s: float
+    bytes_per_value: float
+
+    def seconds(self, columns: Columns) -> Column:
+        """Return the time of each kernel at the device's peaks; positive for every operator."""
+        peaks = np.array([self.macs_per_s[name] for name in CLASSES])
+        arithmetic = columns.macs / peaks[columns.kind]
+        values = columns.values_in + columns.values_out + columns.values_weight
+        memory = self.bytes_per_value / self.bytes_per_s * values
+        # A fourth power bends smoothly where the two meet; square roots are quicker than **0.25.
+        squares = np.square(np.square(arithmetic)) + np.square(np.square(memory))
+        return np.sqrt(np.sqrt(squares)) + self.launch_s
+
+
+def fit(columns: Columns, seconds: NDArray[np.float64], bytes_per_value: float) -> Roofline:
+    """Fit the peaks to measured kernels by robust least squares of log(measured / roofline).
+
+    A class that was not measured takes the peak of the dense convolutions.
+    """
+    from scipy.optimize import least_squares
+
+    measured = sorted({CLASSES[kind] for kind in np.unique(columns.kind)}, key=CLASSES.index)
+    rng = np.random.default_rng(0)
+    some = rng.permutation(len(columns))[:5000]
+    few, target = columns.take(some), np.log(seconds[some])
+
+    def build(logs: NDArray[np.float64]) -> Roofline:
+        values = np.exp(logs)
+        peaks = dict(zip(measured, values[2:].tolist(), strict=True))
+        default = peaks.get("dense", max(peaks.values()))
+        return Roofline(
+            {name: peaks.get(name, default) for name in CLASSES},
+            float(values[0]),
+            float(values[1]),
+            bytes_per_value,
+        )
+
+    def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        difference: NDArray[np.float64] = np.log(build(logs).seconds(few)) - target
+        return difference
+
+    best_rate = float(np.quantile(columns.macs / seconds, 0.99))
+    values = columns.values_in + columns.values_out + columns.values_weight
+    best_bytes = bytes_per_value * float(np.quantile(values / seconds, 0.95))
+    start = np.log([best_bytes, float(np.quantile(seconds, 0.02)), *[best_rate] * len(measured)])
+    bounds = (start - np.log(1e3), start + np.log(1e2))
+    return build(least_squares(residuals, start, bounds=bounds, loss="soft_l1", f_scale=0.2).x)
