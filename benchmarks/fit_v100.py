@@ -45,8 +45,8 @@ def main() -> None:
                 "rows": len(table.kernels),
                 "failed_measurements": table.failed,
                 "bad_rows": len(table.bad),
-                "holds": "convolutions with activation and residual addition fused, batch 1 to 128; "
-                "no pools: these are answered by the roofline",
+                "holds": "convolutions with activation and residual addition fused, batch 1 to "
+                "128; no pools: these are answered by the roofline",
                 "network_interval": "from single kernels, as if all errors had one sign: "
                 "no whole network was measured",
             },

@@ -86,7 +86,7 @@ def peak_memory_bytes(graph: Graph, *, bytes_per_value: int = 4) -> Any:
             for source in layer.inputs:
                 last_use[source] = i
     live = {INPUT: graph.channels * graph.size[0] * graph.size[1]}
-    peak = 0
+    peak: Any = 0
     for i, layer in enumerate(graph.layers):
         if layer.op == "output":
             continue

@@ -14,7 +14,7 @@ class HwnasError(Exception):
 
 
 class UsageError(HwnasError):
-    """The caller asked for something that cannot be understood: a name, a unit, a malformed file."""
+    """What was asked for cannot be understood: a name, a unit, a malformed file."""
 
     exit_code = 2
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.budgets.oracles import graph_oracle
 from hwnas.scores.entropy import EntropyScore
-from hwnas.searchers.entropy import CandidateEntropy
 from hwnas.searchers.evaluator import Evaluator
 from hwnas.searchers.evolution import Evolution, RandomSearch
 from hwnas.searchers.loop import Progress, freeze, resume, run
-from hwnas.searchers.mutation import MUTATIONS
+from hwnas.searchers.mutation import DRAWS, MUTATIONS
 from hwnas.searchers.tables import AdditiveTerm, cheapest
 
 SPACES = ["resnet", "mobile"]
@@ -24,7 +23,7 @@ SIZE = (224, 224)
 def make_evaluator(name: str, **limits: float) -> Evaluator:
     space = spaces.load(name)
     oracles = [graph_oracle(quantity, SIZE) for quantity in limits]
-    return Evaluator(space, CandidateEntropy(space, EntropyScore()), oracles, list(limits.values()))
+    return Evaluator(space, EntropyScore(), oracles, list(limits.values()))
 
 
 EVALUATORS = {
@@ -43,8 +42,10 @@ def test_tables_agree_with_the_graph(name: str, seed: int) -> None:
     costs = [oracle.cost(graph) for oracle in evaluator.oracles]
     assert evaluator.costs(candidate) == pytest.approx(costs, rel=1e-12)
     within = all(c <= limit for c, limit in zip(costs, evaluator.limits, strict=True))
-    assert evaluator.feasible(candidate) == within
-    assert evaluator.score(candidate) == pytest.approx(EntropyScore()(architecture).score, rel=1e-9)
+    score = evaluator.evaluate(candidate)
+    assert (score is not None) == within
+    if score is not None:
+        assert score == pytest.approx(EntropyScore()(architecture).score, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +60,13 @@ def test_tables_agree_with_the_graph(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_every_form_of_the_score_agrees_with_the_graph(name: str, score: EntropyScore) -> None:
     space = spaces.load(name)
-    fast = CandidateEntropy(space, score)
+    fast = Evaluator(space, score, [], [])
     rng = np.random.default_rng(1)
     for _ in range(10):
         candidate = space.sample(rng)
-        assert fast(candidate) == pytest.approx(score(space.decode(candidate)).score, rel=1e-9)
+        assert fast.evaluate(candidate) == pytest.approx(
+            score(space.decode(candidate)).score, rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -75,10 +78,10 @@ def test_mutants_stay_in_the_space_and_reach_every_block(name: str, mutation: st
     parent = space.narrowest()
     changed = set()
     for step in range(4000):
-        mutant = mutate(parent, iter(rng.random(8).tolist()), step >= 3000)
-        if mutant is None:
+        mutant = mutate(parent, iter(rng.random(DRAWS).tolist()), step >= 3000)
+        if space.problem(mutant):
+            assert "channels" in space.problem(mutant)  # neighbours that do not suit each other
             continue
-        assert space.problem(mutant) == ""
         changed |= {i for i, (a, b) in enumerate(zip(parent, mutant, strict=True)) if a != b}
         if step >= 3000:
             assert [g[3] for g in mutant[1:]] == [g[3] for g in parent[1:]]
@@ -100,7 +103,7 @@ def evolve(seed: int, iterations: int, mutation: str = "attributes", flops: floa
     return evaluator, Evolution(
         evaluator.space,
         MUTATIONS[mutation](evaluator.space),
-        (first, evaluator.score(first)),
+        (first, evaluator.evaluate(first)),
         np.random.default_rng(seed),
         iterations,
     )
@@ -114,7 +117,7 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(method: str) -> None:
         evaluator, sampler = evolve(3, 6000)
         if method == "random":
             first = evaluator.space.narrowest()
-            start = (first, evaluator.score(first))
+            start = (first, evaluator.evaluate(first))
             sampler = RandomSearch(evaluator.space, start, np.random.default_rng(3))
         return evaluator, sampler
 
@@ -135,7 +138,7 @@ def test_evolution_beats_the_paper_in_its_own_budget() -> None:
     run(sampler, evaluator, 96_000, Memory(), Progress())
     score, candidate = sampler.best()
     assert score >= goal
-    assert evaluator.feasible(candidate)
+    assert evaluator.evaluate(candidate) == score
 
 
 def test_the_cheapest_network_is_the_cheapest() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +82,6 @@ class Architecture:
         """The family of the deepest row: whose conventions the network follows."""
         return family(list(self.rows)[-1].family)
 
-    @cached_property
-    def reduction(self) -> int:
-        """How many input pixels one pixel of C5 stands for, per axis."""
-        return 2**STAGES
-
     def renamed(self, name: str) -> Architecture:
         """Return the same architecture under another name."""
         return replace(self, name=name)
@@ -149,7 +143,9 @@ def from_document(document: Any, source: str = "architecture") -> Architecture:
     try:
         body["stages"] = tuple(
             tuple(_row(row, f"$.stages[{i}][{j}]") for j, row in enumerate(stage))
-            for i, stage in enumerate(msgspec.convert(body.get("stages"), list[list[dict[str, Any]]]))
+            for i, stage in enumerate(
+                msgspec.convert(body.get("stages"), list[list[dict[str, Any]]])
+            )
         )
         body["stem"] = _strict(body.get("stem"), Stem, "$.stem")
         unknown = set(body) - set(Architecture.__dataclass_fields__)
@@ -191,9 +187,7 @@ def load(path: Path) -> Architecture:
     return from_json(text, str(path))
 
 
-def lower(
-    architecture: Architecture, resolution: Size = (224, 224), *, batch: int = 1
-) -> Graph:
+def lower(architecture: Architecture, resolution: Size = (224, 224), *, batch: int = 1) -> Graph:
     """Return the graph of layers of an architecture, with outputs C2 to C5.
 
     Args:
@@ -206,7 +200,7 @@ def lower(
         UsageError: the image is smaller than the strides of the network, or a kernel is larger
             than twice the feature map that it slides over.
     """
-    reduction = architecture.reduction
+    reduction: int = 2**STAGES
     if min(resolution) < reduction or max(resolution) > 16384:
         raise UsageError(
             f"the resolution {resolution[0]}x{resolution[1]} does not suit a network of total "

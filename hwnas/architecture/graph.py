@@ -118,7 +118,7 @@ class GraphBuilder:
         )
 
     def pool(self, x: Tensor, op: str, kernel: int, stride: int) -> Tensor:
-        """Add an `avg_pool` (ceil mode, padding not counted) or a `max_pool` (padded by kernel // 2)."""
+        """Add an `avg_pool` (ceil mode, padding not counted) or a padded `max_pool`."""
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
         return self._append(
             Layer(
@@ -152,9 +152,7 @@ class GraphBuilder:
     def output(self, x: Tensor) -> Tensor:
         """Hand `x` to the outside as the feature map of the current stage."""
         return self._append(
-            Layer(
-                "output", (x.layer,), x.channels, x.channels, x.size, x.size, stage=self.stage
-            )
+            Layer("output", (x.layer,), x.channels, x.channels, x.size, x.size, stage=self.stage)
         )
 
     def build(self, *, batch: int = 1, input_activation: str | None = None) -> Graph:

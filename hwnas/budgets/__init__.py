@@ -55,7 +55,9 @@ def parse(text: str, default_device: str) -> Budget:
     if at and not device.strip():
         raise UsageError(f"'{text}': a device's name must follow the '@'.")
     limit = parse_amount(amount.strip(), quantity)
-    return Budget(quantity, limit, (device.strip() or default_device) if quantity == "latency" else None)
+    return Budget(
+        quantity, limit, (device.strip() or default_device) if quantity == "latency" else None
+    )
 
 
 def tightest(budgets: list[Budget]) -> list[Budget]:

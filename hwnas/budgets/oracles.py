@@ -18,10 +18,21 @@ class Oracle(Protocol):
     channels are arrays each part is an array over the same axes.
     """
 
-    resolution: Size
-    batch: int
-    additive: bool
-    constant: float
+    @property
+    def resolution(self) -> Size:
+        """Height and width of the input."""
+
+    @property
+    def batch(self) -> int:
+        """Images at a time."""
+
+    @property
+    def additive(self) -> bool:
+        """Whether the cost is a sum over parts."""
+
+    @property
+    def constant(self) -> float:
+        """What every network costs."""
 
     def parts(self, graph: Graph, where: Any = None) -> list[Any]:
         """Return the cost of each kernel or layer; entries outside `where` are undefined."""

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import device_option, resolution_option, resolve_architecture, resolve_device
-from .render import emit, json_option, table
+from .arguments import (
+    device_option,
+    json_option,
+    resolution_option,
+    resolve_architecture,
+    resolve_device,
+)
+from .render import emit, say
 
 if TYPE_CHECKING:
     from ..architecture.graph import Size
@@ -27,15 +33,22 @@ if TYPE_CHECKING:
     "may be given several times.",
 )
 @device_option
-@click.option("--space", metavar="NAME|FILE", help="resnet, mobile, or a TOML file; by default the device's.")
+@click.option(
+    "--space", metavar="NAME|FILE", help="resnet, mobile, or a TOML file; by default the device's."
+)
 @click.option("--method", default="evolution", show_default=True, help="evolution or random.")
 @click.option(
-    "--mutation", default="attributes", show_default=True, help="attributes, or paper (Algorithm 2)."
+    "--mutation",
+    default="attributes",
+    show_default=True,
+    help="attributes, or paper (Algorithm 2).",
 )
 @click.option("--iterations", type=int, default=96_000, show_default=True)
 @click.option("--population", type=int, default=256, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--start", metavar="ARCH", help="First member; by default the space's narrowest network.")
+@click.option(
+    "--start", metavar="ARCH", help="First member; by default the space's narrowest network."
+)
 @resolution_option(help="Input HxW for costs; by default the device's.")
 @click.option("--entropy-resolution", default="384", show_default=True, metavar="H|HxW")
 @click.option(
@@ -124,7 +137,7 @@ def _alpha(text: str) -> tuple[float, ...]:
 
 def _announce(problem: Problem) -> None:
     for line in problem.understood():
-        click.echo(line, err=True)
+        say(line)
 
 
 class _Bar:
@@ -148,21 +161,11 @@ class _Bar:
 
 
 def _text(document: dict[str, Any]) -> str:
-    from ..architecture.families import family
     from ..budgets import Budget
     from ..units import format_amount
+    from .show import rows_table
 
-    rows = [["stage", "family", "kernel", "out", "inner", "stride", "blocks"]]
-    stem = document["architecture"]["stem"]
-    rows.append(["C1", "conv", str(stem["kernel"]), str(stem["channels"]), "", "2", "1"])
-    for number, stage in enumerate(document["architecture"]["stages"], 1):
-        for row in stage:
-            inner = family(row["family"]).inner
-            rows.append(
-                [f"C{number}", row["family"]]
-                + [str(row[key]) for key in ("kernel", "out", inner, "stride", "depth")]
-            )
-    lines = [table(rows), ""]
+    lines = [rows_table(document["architecture"]), ""]
     lines.append(f"score {document['score']:.2f} after {document['evaluations']:,} evaluations")
     for budget in document["budgets"]:
         limit = Budget(budget["quantity"], budget["limit"], budget["device"])

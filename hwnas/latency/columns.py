@@ -94,9 +94,7 @@ def from_table(kernel: Kernel, where: Any = None) -> Columns:
 
     `where` is a mask over the broadcast shape; only its entries become rows.
     """
-    into, out, groups = np.broadcast_arrays(
-        kernel.in_channels, kernel.out_channels, kernel.groups
-    )
+    into, out, groups = np.broadcast_arrays(kernel.in_channels, kernel.out_channels, kernel.groups)
     if where is not None:
         into, out, groups = into[where], out[where], groups[where]
     channels = [a.astype(np.float64).ravel() for a in (into, out, groups)]

@@ -102,4 +102,5 @@ FEATURE_SETS: dict[str, Callable[[Columns, Column], Iterator[Feature]]] = {
 
 def _padding(values: Column, multiple: int) -> Column:
     """Return the share of a padded size that is padding."""
-    return 1.0 - values / (np.ceil(values / multiple) * multiple)
+    share: Column = 1.0 - values / (np.ceil(values / multiple) * multiple)
+    return share

@@ -1,4 +1,4 @@
-"""Fitting a predictor: roofline, boosted residual, overhead, intervals, accuracy on held-out data."""
+"""Fitting a predictor: roofline, boosted residual, overhead, intervals, held-out accuracy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def fit(
         held = rng.random(len(columns)) < HELD_OUT
     else:
         held = (rng.random(len(networks.latency_s)) < 2 * HELD_OUT)[networks.rows]
-    kept, base = _fit_kernels(columns.take(~held), seconds[~held], feature_set, bytes_per_value, trees)
+    kept, base = _fit_kernels(
+        columns.take(~held), seconds[~held], feature_set, bytes_per_value, trees
+    )
     card = Card(
         device=device,
         runtime=runtime,
@@ -114,7 +116,11 @@ def fit(
 
 
 def _fit_kernels(
-    columns: Columns, seconds: Seconds, feature_set: str, bytes_per_value: float, trees: Trees | None
+    columns: Columns,
+    seconds: Seconds,
+    feature_set: str,
+    bytes_per_value: float,
+    trees: Trees | None,
 ) -> tuple[Any, roofline.Roofline]:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -154,7 +160,7 @@ def _fit_networks(
     networks: Networks, predicted: Seconds, held: NDArray[np.bool_]
 ) -> tuple[Overhead, Quantiles, dict[str, float]]:
     count = len(networks.latency_s)
-    sums = np.bincount(networks.rows, weights=predicted, minlength=count)
+    sums = np.bincount(networks.rows, weights=predicted, minlength=count).astype(np.float64)
     kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
     held_networks = np.zeros(count, dtype=bool)
     held_networks[networks.rows[held]] = True
@@ -199,7 +205,10 @@ def _ranges(columns: Columns) -> dict[str, dict[str, tuple[float, float]]]:
         rows = columns.kind == kind
         if rows.any():
             ranges[name] = {
-                size: (float(getattr(columns, size)[rows].min()), float(getattr(columns, size)[rows].max()))
+                size: (
+                    float(getattr(columns, size)[rows].min()),
+                    float(getattr(columns, size)[rows].max()),
+                )
                 for size in SIZES
             }
     return ranges

@@ -13,7 +13,9 @@ from ..lowering.kernels import Fusion, Kernel, fuse
 class KernelTimes(Protocol):
     """A predictor whose network latency is a constant plus a sum over kernels."""
 
-    constant_s: float
+    @property
+    def constant_s(self) -> float:
+        """What every network takes."""
 
     def table(self, kernel: Kernel, where: Any = None) -> Any:
         """Return seconds for a kernel whose channels are arrays; NaN outside `where`."""
@@ -57,6 +59,7 @@ class LatencyOracle:
         shape = np.broadcast_shapes(into.shape, out.shape)
         spans_two = int(np.prod(shape)) > max(into.size, out.size)
         mask = None
+        flat: tuple[Any, ...]
         if spans_two:
             if where is not None and np.broadcast_shapes(shape, where.shape) == shape:
                 mask = where.reshape(into.size, out.size)

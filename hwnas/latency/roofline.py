@@ -34,7 +34,8 @@ class Roofline:
         memory = self.bytes_per_value / self.bytes_per_s * values
         # A fourth power bends smoothly where the two meet; square roots are quicker than **0.25.
         squares = np.square(np.square(arithmetic)) + np.square(np.square(memory))
-        return np.sqrt(np.sqrt(squares)) + self.launch_s
+        seconds: Column = np.sqrt(np.sqrt(squares)) + self.launch_s
+        return seconds
 
 
 def fit(columns: Columns, seconds: NDArray[np.float64], bytes_per_value: float) -> Roofline:

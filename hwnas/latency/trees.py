@@ -33,7 +33,9 @@ def to_onnx(model: Any, features: int) -> onnx.ModelProto:
         is_leaf = nodes["is_leaf"].astype(bool)
         inner = np.flatnonzero(~is_leaf)
         # A node's place among all inner nodes, or among all leaves.
-        place = np.where(is_leaf, leaf_count + np.cumsum(is_leaf) - 1, inner_count + np.cumsum(~is_leaf) - 1)
+        place = np.where(
+            is_leaf, leaf_count + np.cumsum(is_leaf) - 1, inner_count + np.cumsum(~is_leaf) - 1
+        )
         roots.append(int(place[0]))
         left, right = nodes["left"][inner], nodes["right"][inner]
         thresholds, chosen = nodes["num_threshold"][inner], nodes["feature_idx"][inner]

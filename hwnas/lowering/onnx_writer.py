@@ -109,7 +109,8 @@ class _Writer:
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
         helper.set_model_props(model, metadata)
-        return model
+        result: onnx.ModelProto = model
+        return result
 
     def _convolution(
         self, name: str, layer: Layer, source: str, output: str, padding: list[int]
@@ -122,7 +123,11 @@ class _Writer:
         }
         if self._fold_norm:
             weight, bias = folded(self._weights, name)
-            inputs = [source, self._constant(f"{name}.weight", weight), self._constant(f"{name}.bias", bias)]
+            inputs = [
+                source,
+                self._constant(f"{name}.weight", weight),
+                self._constant(f"{name}.bias", bias),
+            ]
             self._node("Conv", name, inputs, output, **attributes)
             return
         weight = self._weights[f"{name}.conv.weight"]
@@ -148,7 +153,5 @@ class _Writer:
         self._initializers.append(self._array(value, name))
         return name
 
-    def _node(
-        self, op: str, name: str, inputs: list[str], output: str, **attributes: Any
-    ) -> None:
+    def _node(self, op: str, name: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self._nodes.append(self._helper.make_node(op, inputs, [output], name=name, **attributes))

@@ -81,7 +81,9 @@ class Backbone(nn.Module):
         super().__init__()
         outputs = [row for row in rows if row.op == "output"]
         if not out_indices or not all(0 <= i < len(outputs) for i in out_indices):
-            raise ValueError(f"out_indices {tuple(out_indices)} are not among 0 to {len(outputs) - 1}")
+            raise ValueError(
+                f"out_indices {tuple(out_indices)} are not among 0 to {len(outputs) - 1}"
+            )
         self.out_indices = tuple(out_indices)
         self.rows = tuple(rows)
         self.feature_info = FeatureInfo(
@@ -139,7 +141,8 @@ def module(row: LayerRow) -> nn.Module:
 
 def activation(name: str) -> nn.Module:
     """Return the activation of that name; '' is none."""
-    return {"": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6}[name]()
+    made: nn.Module = {"": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6}[name]()
+    return made
 
 
 def load_arrays(backbone: nn.Module, arrays: dict[str, object]) -> None:

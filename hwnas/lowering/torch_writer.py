@@ -37,7 +37,7 @@ def to_source(architecture: Architecture) -> str:
     """Return one Python file that builds the same module and imports nothing but torch."""
     library = files(__package__).joinpath("torch_backbone.py").read_text(encoding="utf-8")
     description = architecture.name or "backbone"
-    head, _, code = library.partition("\n\n")
+    _, _, code = library.partition("\n\n")
     table = "\n".join(f"    LayerRow{row!r}," for row in _rows(architecture))
     return (
         f'"""{description}: a detection backbone found by hwnas. Depends on torch alone.\n\n'

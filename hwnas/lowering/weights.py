@@ -64,7 +64,8 @@ def filler(graph: Graph) -> Weights:
 def folded(weights: Weights, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weight and bias of a convolution with its normalisation folded in."""
     norm = {
-        key: weights[f"{name}.norm.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
+        key: weights[f"{name}.norm.{key}"]
+        for key in ("weight", "bias", "running_mean", "running_var")
     }
     scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(NORM_EPSILON))
     kernel = weights[f"{name}.conv.weight"] * scale[:, None, None, None]

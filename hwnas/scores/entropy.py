@@ -89,15 +89,17 @@ class EntropyScore:
         """Return the entropy of a graph, read at the last main convolution of each stage."""
         path = main_path(graph)
         stages = [0.0] * STAGES
-        gain, spread, relus = 0.0, 0.0, 0
+        gain: float = 0.0
+        spread: float = 0.0
+        relus = 0
         state = border.image(graph.size)
         for position, (layer, activation) in enumerate(path):
             activated = path_activation(path, position)
             gain += log_gain(layer, activation)
-            spread += variance(relus, activated) / layer.out_channels
+            spread += variance(relus, activated) / int(layer.out_channels)
             if self.border:
                 state = state.step(layer.kernel[0], layer.stride[0])
-            end = spread + read_out(relus, activated) / layer.out_channels
+            end = spread + read_out(relus, activated) / int(layer.out_channels)
             stages[layer.stage - 1] = (
                 gain + state.log_gain - (0.25 * end if self.finite_width else 0.0)
             )
@@ -107,7 +109,7 @@ class EntropyScore:
 
 
 def path_activation(path: list[tuple[Layer, str | None]], position: int) -> bool:
-    """Whether a layer of the plain network is followed by a ReLU; the last one counts as its own."""
+    """Whether a ReLU follows a layer of the plain network."""
     if position + 1 < len(path):
         return path[position + 1][1] is not None
     return path[position][0].activation is not None

@@ -31,7 +31,8 @@ def forward_entropy(
                 x = functional.relu(x)
             gamma = float(x.norm())
             x, log_gamma = x / gamma, log_gamma + math.log(gamma)
-            shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel)
+            inner = int(layer.in_channels // layer.groups)
+            shape = (int(layer.out_channels), inner, *layer.kernel)
             x = functional.conv2d(
                 x,
                 torch.randn(shape, generator=generator),

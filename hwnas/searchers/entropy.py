@@ -1,25 +1,29 @@
-"""The multi-scale entropy of candidates, by rows: gain from tables, border and width by state.
+"""The multi-scale entropy of a space's rows: gain from tables, border and width by state.
 
 The interior gain of a row depends on its genes and on the channels that enter. The border depends
-on the kernels and strides so far, the finite-width term on the number of ReLUs so far; both walk
-down the rows as a state and are memoised per state and row.
+on the kernels and strides so far, the finite-width term on the number of ReLUs so far: both are a
+state that walks down the rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..architecture.graph import Graph, main_path
-from ..architecture.spaces import Candidate, Genes, RowSpace, Space
+from ..architecture.spaces import Genes, Space
 from ..scores import border
 from ..scores.border import BorderState
 from ..scores.entropy import EntropyScore, log_gain, path_activation
 from ..scores.finite_width import read_out, variance
 from .fragments import RowFragments, row_fragments
 from .tables import AdditiveTerm, RowTables
+
+Path: TypeAlias = tuple[tuple[int, int], ...]
+"""Kernel and stride of each layer that the border notices."""
 
 
 @dataclass(frozen=True)
@@ -43,56 +47,34 @@ class GainTerm:
         ]
 
 
-class CandidateEntropy:
-    """The score of a space's candidates; equal to `EntropyScore` on the decoded architecture."""
+class SpaceEntropy:
+    """The terms of `EntropyScore` for the stem and each row of a space.
+
+    `stem` maps the stem's channels to its share of the score, without the border's, `rows` holds
+    the rows. `image` is the border's state behind the stem, None where the border does not count,
+    and `stem_border` what it takes from the score there.
+    """
 
     def __init__(self, space: Space, score: EntropyScore) -> None:
         gain = AdditiveTerm(space, GainTerm(score))
-        self._image = border.image(score.resolution) if score.border else None
         weights = score.weights()
-        first_row = space.rows[0]
-        stem_weight = sum(weights)
-        stem_reads = weights[0] if first_row.stage > 1 else 0.0
-        self._stem_read = stem_reads
-        self._stem = {
-            width: gain.stem[width]
-            - 0.25 * _stem_spread(width, stem_weight, stem_reads) * score.finite_width
-            for width in space.stem_widths
-        }
-        self._rows = [
-            _RowEntropy(fragments, tables, weights, score.finite_width)
+        # C1 is read at the stem where no row belongs to the first stage.
+        read = weights[0] if space.rows[0].stage > 1 else 0.0
+        spread = sum(weights) * variance(0, True) + read * read_out(0, True)
+        lost = 0.25 * spread if score.finite_width else 0.0
+        self.stem = {width: gain.stem[width] - lost / width for width in space.stem_widths}
+        self.image = border.image(score.resolution).step(3, 2) if score.border else None
+        self.stem_border = read * self.image.log_gain if self.image else 0.0
+        self.rows = [
+            RowEntropy(fragments, tables, weights, score.finite_width)
             for fragments, tables in zip(
                 row_fragments(space, score.resolution, 1), gain.rows, strict=True
             )
         ]
 
-    def __call__(self, candidate: Candidate) -> float:
-        """Return the multi-scale entropy Z of a candidate."""
-        channels = candidate[0]
-        total = self._stem[channels]
-        relus = 1
-        state = self._image
-        if state is not None:
-            state = state.step(3, 2)
-            total += self._stem_read * state.log_gain
-        for row, genes in zip(self._rows, candidate[1:], strict=True):
-            value, after = row[channels, genes, relus]
-            total += value
-            relus = after
-            if state is not None:
-                state, read = row.border(state, genes)
-                total += read
-            channels = genes[1]
-        return total
 
-
-def _stem_spread(width: int, passed_on: float, read: float) -> float:
-    """Return what -4 times the stem's finite-width term is: it is linear data behind 0 ReLUs."""
-    return (passed_on * variance(0, True) + read * read_out(0, True)) / width
-
-
-class _RowEntropy(dict[tuple[int, Genes, int], tuple[float, int]]):
-    """Gain and width term of a row by (channels in, genes, ReLUs so far), and the ReLUs behind."""
+class RowEntropy:
+    """The terms of the score for one row."""
 
     def __init__(
         self,
@@ -101,72 +83,99 @@ class _RowEntropy(dict[tuple[int, Genes, int], tuple[float, int]]):
         weights: tuple[float, ...],
         finite_width: bool,
     ) -> None:
-        super().__init__()
-        self._row: RowSpace = fragments[0].row
-        self._gain = gain
-        stage = self._row.stage
-        self._passed_on = sum(weights[stage - 1 :])
-        self._read = weights[stage - 1] if self._row.ends_stage else 0.0
+        row = fragments[0].row
+        self.gain = gain
+        self._unit = row.unit
+        self._passed_on = sum(weights[row.stage - 1 :])
+        self._read = weights[row.stage - 1] if row.ends_stage else 0.0
         self._finite_width = finite_width
-        self._blocks = {
-            (f.kernel, inner): (_widths(f.first), _widths(f.rest))
+        self._layers = {
+            (f.kernel, inner): (_layers(f.first), _layers(f.rest))
             for f in fragments
-            for inner in (self._row.inners if f.expansion is None else (f.expansion,))
+            for inner in (row.inners if f.expansion is None else (f.expansion,))
         }
         self._steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
-        self._index = gain.index
         self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
 
-    def __missing__(self, key: tuple[int, Genes, int]) -> tuple[float, int]:
-        channels, genes, relus = key
-        value = self._gain(channels, genes)
-        spread, after = self._spread(channels, genes, relus)
-        if self._finite_width:
-            value -= 0.25 * spread
-        result = self[key] = (value, after)
-        return result
-
-    def _spread(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
+    def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
+        """Return what the finite width takes from the score, and the ReLUs behind the row."""
         kernel, _, inner, depth = genes
-        first, rest = self._blocks[kernel, inner]
-        at = self._index(channels, genes)
-        total = 0.0
-        for block in (first, *([rest] * (depth * self._row.unit - 1))):
-            for activated, inverse in block:
-                a, b, c = inverse.shape
-                share = inverse.item(at[0] * (a > 1), at[1] * (b > 1), at[2] * (c > 1))
-                total += self._passed_on * variance(relus, activated) * share
-                last = (relus, activated, share)
-                relus += activated
-        before, activated, share = last
-        return total + self._read * read_out(before, activated) * share, relus
+        first, rest = self._layers[kernel, inner]
+        repeats = depth * self._unit - 1
+        coefficients, after = _coefficients(
+            tuple(activated for activated, _ in first),
+            tuple(activated for activated, _ in rest),
+            repeats,
+            relus,
+            self._passed_on,
+            self._read,
+        )
+        if not self._finite_width:
+            return 0.0, after
+        i, m, o = self.gain.index(channels, genes)
+        spread = 0.0
+        for coefficient, (_, inverse) in zip(coefficients, first + rest, strict=True):
+            a, b, c = inverse.shape
+            spread += coefficient * inverse.item(
+                i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0
+            )
+        return -0.25 * spread, after
 
-    def border(self, state: BorderState, genes: Genes) -> tuple[BorderState, float]:
-        """Return the state behind the row, and what the border takes from the score here."""
-        kernel, _, _, depth = genes
-        key = (state, kernel, depth)
-        found = self._borders.get(key)
+    def border(self, state: BorderState, kernel: int, depth: int) -> tuple[BorderState, float]:
+        """Return the border's state behind the row, and what it takes from the score there."""
+        found = self._borders.get((state, kernel, depth))
         if found is None:
             first, rest = self._steps[kernel]
-            for step in first + rest * (depth * self._row.unit - 1):
-                state = state.step(*step)
-            found = self._borders[key] = (state, self._read * state.log_gain)
+            after = state
+            for step in first + rest * (depth * self._unit - 1):
+                after = after.step(*step)
+            found = self._borders[state, kernel, depth] = (after, self._read * after.log_gain)
         return found
 
 
-def _widths(graph: Graph) -> list[tuple[bool, Any]]:
+@cache
+def _coefficients(
+    first: tuple[bool, ...],
+    rest: tuple[bool, ...],
+    repeats: int,
+    relus: int,
+    passed_on: float,
+    read: float,
+) -> tuple[tuple[float, ...], int]:
+    """Return the factor of 1 / channels of each layer, repeats summed, and the ReLUs behind.
+
+    `first` and `rest` say of each layer of the first and of the later blocks whether a ReLU
+    follows it. The last layer of all is the one that H is read at.
+    """
+    factors = []
+    for activated in first:
+        factors.append(passed_on * variance(relus, activated))
+        last = len(factors) - 1, read * read_out(relus, activated)
+        relus += activated
+    factors += [0.0] * len(rest)
+    for _ in range(repeats):
+        for position, activated in enumerate(rest, len(first)):
+            factors[position] += passed_on * variance(relus, activated)
+            last = position, read * read_out(relus, activated)
+            relus += activated
+    position, extra = last
+    factors[position] += extra
+    return tuple(factors), relus
+
+
+def _layers(graph: Graph) -> list[tuple[bool, Any]]:
     """Return, per layer of a block, whether a ReLU follows and 1 / channels as a table."""
     path = main_path(graph)
     ends_activated = graph.layers[-1].activation is not None
     return [
         (
             ends_activated if position == len(path) - 1 else path_activation(path, position),
-            1.0 / np.atleast_3d(np.asarray(layer.out_channels, dtype=np.float64)),
+            1.0 / np.asarray(layer.out_channels, dtype=np.float64),
         )
         for position, (layer, _) in enumerate(path)
     ]
 
 
-def _steps(graph: Graph) -> list[tuple[int, int]]:
+def _steps(graph: Graph) -> Path:
     steps = ((layer.kernel[0], layer.stride[0]) for layer, _ in main_path(graph))
-    return [step for step in steps if step != (1, 1)]
+    return tuple(step for step in steps if step != (1, 1))

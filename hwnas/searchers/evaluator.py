@@ -1,7 +1,7 @@
 """Scores and costs of a space's candidates, fast: look-ups in tables, memoised per row.
 
-The additive costs of an architecture are sums over its rows, and a row's terms depend only on
-its genes and on the channels that enter: a mutant costs one or two new terms.
+The costs of an architecture are sums over its rows, and a row's terms depend only on its genes
+and on the channels that enter: a mutant has one or two new rows, and the rest is known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from ..architecture.genotype import lower
 from ..architecture.spaces import Candidate, Genes, Space
 from ..budgets.oracles import Oracle
 from ..errors import HwnasError
-from .entropy import CandidateEntropy
+from ..scores.entropy import EntropyScore
+from .entropy import RowEntropy, SpaceEntropy
 from .tables import AdditiveTerm, RowTables
 
 
@@ -21,7 +22,7 @@ class Evaluator:
 
     Args:
         space: the space that the candidates come from.
-        score: the entropy of its candidates.
+        score: the score.
         oracles: one per budget.
         limits: the budgets' limits, in the order of the oracles.
 
@@ -32,49 +33,80 @@ class Evaluator:
     def __init__(
         self,
         space: Space,
-        score: CandidateEntropy,
+        score: EntropyScore,
         oracles: Sequence[Oracle],
         limits: Sequence[float],
     ) -> None:
         self.space = space
-        self.score = score
         self.oracles = tuple(oracles)
         self.limits = tuple(limits)
         self.additive = [k for k, oracle in enumerate(oracles) if oracle.additive]
         self.terms = [AdditiveTerm(space, oracles[k]) for k in self.additive]
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]
         self._rooms = [limits[k] - oracles[k].constant for k in self.additive]
+        entropy = SpaceEntropy(space, score)
+        self._image, self._stem_border = entropy.image, entropy.stem_border
         self._stem = {
-            width: _checked(tuple(term.stem[width] for term in self.terms))
-            for width in space.stem_widths
+            width: (_checked(tuple(term.stem[width] for term in self.terms)), value)
+            for width, value in entropy.stem.items()
         }
         self._rows = [
-            _RowMemo([term.rows[r] for term in self.terms]) for r in range(len(space.rows))
+            _Row(row, [term.rows[r] for term in self.terms]) for r, row in enumerate(entropy.rows)
         ]
 
+    def evaluate(self, candidate: Candidate) -> float | None:
+        """Return the score of a candidate, None where it exceeds a budget or leaves the space."""
+        channels = candidate[0]
+        entries = []
+        for row, genes in zip(self._rows, candidate[1:], strict=True):
+            entry = row[channels, genes]
+            if entry is None:
+                return None
+            entries.append(entry)
+            channels = genes[1]
+        costs, _ = self._stem[candidate[0]]
+        for k, room in enumerate(self._rooms):
+            total = costs[k]
+            for entry in entries:
+                total += entry.costs[k]
+            if total > room:
+                return None
+        for k in self._whole:
+            if self._whole_cost(k, candidate) > self.limits[k]:
+                return None
+        return self._score(candidate[0], entries)
+
     def costs(self, candidate: Candidate) -> list[float]:
-        """Return the candidate's cost for each budget."""
+        """Return the candidate's cost for each budget.
+
+        Raises:
+            ValueError: the candidate leaves the space.
+        """
         values = [0.0] * len(self.oracles)
-        for k, value in zip(self.additive, self._sums(candidate), strict=True):
+        sums = list(self._stem[candidate[0]][0])
+        channels = candidate[0]
+        for row, genes in zip(self._rows, candidate[1:], strict=True):
+            entry = row[channels, genes]
+            if entry is None:
+                raise ValueError(self.space.problem(candidate))
+            sums = [total + cost for total, cost in zip(sums, entry.costs, strict=True)]
+            channels = genes[1]
+        for k, value in zip(self.additive, sums, strict=True):
             values[k] = value + self.oracles[k].constant
         for k in self._whole:
             values[k] = self._whole_cost(k, candidate)
         return values
 
-    def feasible(self, candidate: Candidate) -> bool:
-        """Whether the candidate keeps every budget."""
-        for value, room in zip(self._sums(candidate), self._rooms, strict=True):
-            if value > room:
-                return False
-        return all(self._whole_cost(k, candidate) <= self.limits[k] for k in self._whole)
-
-    def _sums(self, candidate: Candidate) -> list[float]:
-        channels = candidate[0]
-        terms = [self._stem[channels]]
-        for row, genes in zip(self._rows, candidate[1:], strict=True):
-            terms.append(row[channels, genes])
-            channels = genes[1]
-        return [sum(column) for column in zip(*terms, strict=True)]
+    def _score(self, stem: int, entries: list[_Entry]) -> float:
+        total = self._stem[stem][1] + self._stem_border
+        relus, state = 1, self._image
+        for entry in entries:
+            value, relus = entry[relus]
+            total += value
+            if state is not None:
+                state, value = entry.row.border(state, entry.kernel, entry.depth)
+                total += value
+        return total
 
     def _whole_cost(self, k: int, candidate: Candidate) -> float:
         oracle = self.oracles[k]
@@ -82,17 +114,43 @@ class Evaluator:
         return oracle.cost(graph)
 
 
-class _RowMemo(dict[tuple[int, Genes], tuple[float, ...]]):
-    """The costs of a row by channels in and genes, looked up in the tables at first use."""
+class _Entry(dict[int, tuple[float, int]]):
+    """A row of known genes behind known channels: its costs, and its score by ReLUs so far."""
 
-    def __init__(self, tables: list[RowTables]) -> None:
+    __slots__ = ("_channels", "_gain", "_genes", "costs", "depth", "kernel", "row")
+
+    def __init__(
+        self, row: RowEntropy, channels: int, genes: Genes, costs: tuple[float, ...]
+    ) -> None:
         super().__init__()
+        self.row = row
+        self.costs = costs
+        self.kernel, self.depth = genes[0], genes[3]
+        self._channels, self._genes = channels, genes
+        self._gain = row.gain(channels, genes)
+
+    def __missing__(self, relus: int) -> tuple[float, int]:
+        lost, after = self.row.width_term(self._channels, self._genes, relus)
+        self[relus] = value = (self._gain + lost, after)
+        return value
+
+
+class _Row(dict[tuple[int, Genes], "_Entry | None"]):
+    """The entries of a row by channels in and genes; None where the space does not allow them."""
+
+    def __init__(self, entropy: RowEntropy, tables: list[RowTables]) -> None:
+        super().__init__()
+        self._entropy = entropy
         self._tables = tables
 
-    def __missing__(self, key: tuple[int, Genes]) -> tuple[float, ...]:
+    def __missing__(self, key: tuple[int, Genes]) -> _Entry | None:
         channels, genes = key
-        value = self[key] = _checked(tuple(table(channels, genes) for table in self._tables))
-        return value
+        entry = None
+        if self._entropy.gain.row.fits(channels, genes):
+            costs = _checked(tuple(table(channels, genes) for table in self._tables))
+            entry = _Entry(self._entropy, channels, genes, costs)
+        self[key] = entry
+        return entry
 
 
 def _checked(values: tuple[float, ...]) -> tuple[float, ...]:

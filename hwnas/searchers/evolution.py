@@ -21,7 +21,9 @@ CHUNK = 1024
 class Sampler(Protocol):
     """Proposes candidates and learns what they scored."""
 
-    evaluations: int
+    @property
+    def evaluations(self) -> int:
+        """The number of distinct candidates scored."""
 
     def begin(self, iteration: int) -> None:
         """Start the chunk of iterations that begins at `iteration`."""
@@ -94,7 +96,7 @@ class Evolution:
         self._iteration += 1
         parent = self._population[int(next(self._draw) * len(self._population))][1]
         mutant = self._mutation(parent, self._draw, fine)
-        return None if mutant is None or hash(mutant) in self._seen else mutant
+        return None if hash(mutant) in self._seen else mutant
 
     def tell(self, candidate: Candidate, score: float) -> None:
         """Add a scored candidate; the smallest entropy leaves a full population (lines 12-15)."""

@@ -11,7 +11,6 @@ from ..architecture.spaces import Candidate
 from .evaluator import Evaluator
 from .evolution import CHUNK, Sampler, thaw
 
-
 SAVE_EVERY_S = 2.0
 
 
@@ -59,8 +58,11 @@ def run(
         sampler.begin(progress.iteration)
         for _ in range(progress.iteration, end):
             candidate = sampler.ask()
-            if candidate is not None and evaluator.feasible(candidate):
-                sampler.tell(candidate, evaluator.score(candidate))
+            if candidate is None:
+                continue
+            score = evaluator.evaluate(candidate)
+            if score is not None:
+                sampler.tell(candidate, score)
         progress.iteration = end
         moment = Moment(end, sampler.evaluations, *sampler.best())
         progress.history.append(moment)

@@ -16,10 +16,14 @@ DRAWS = 9
 
 
 class Mutation(Protocol):
-    """Makes a mutant; `draw` yields uniform numbers in [0, 1)."""
+    """Makes a mutant; `draw` yields uniform numbers in [0, 1).
 
-    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
-        """Return the mutant, or None where it would leave the space."""
+    Each gene of a mutant is a value of the space, but neighbouring rows may not suit each other:
+    whoever evaluates it drops it then.
+    """
+
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
+        """Return a mutant, coarse (all attributes) or fine (kernels and widths only)."""
 
 
 class BlockMutation:
@@ -31,8 +35,8 @@ class BlockMutation:
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
-        """Return the mutant, or None where it would leave the space."""
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
+        """Return the mutant; see `Mutation`."""
         space = self._space
         mutant = list(parent)
         block = int(next(draw) * len(parent))
@@ -47,7 +51,7 @@ class BlockMutation:
                 _inner(row, inner, next(draw), SCALES),
                 depth if fine else _deeper(depth, next(draw), row.depths),
             )
-        return _valid(space, mutant)
+        return tuple(mutant)
 
 
 class AttributeMutation:
@@ -63,13 +67,13 @@ class AttributeMutation:
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate | None:
-        """Return the mutant, or None where it would leave the space."""
+    def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
+        """Return the mutant; see `Mutation`."""
         mutant = list(parent)
         self._mutate(mutant, draw, fine)
         if next(draw) < 0.5:
             self._mutate(mutant, draw, fine)
-        return _valid(self._space, mutant)
+        return tuple(mutant)
 
     def _mutate(self, mutant: list[Any], draw: Iterator[float], fine: bool) -> None:
         block = int(next(draw) * len(mutant))
@@ -91,7 +95,10 @@ class AttributeMutation:
             other = 1 + int(next(draw) * 2 * len(self._space.rows))
             if other < len(mutant) and other != block:
                 *rest, theirs = mutant[other]
-                mutant[other] = (*rest, _within(theirs - depth + before, self._space.rows[other - 1].depths))
+                mutant[other] = (
+                    *rest,
+                    _within(theirs - depth + before, self._space.rows[other - 1].depths),
+                )
         mutant[block] = (kernel, out, inner, depth)
 
 
@@ -128,12 +135,3 @@ def _deeper(depth: int, u: float, depths: tuple[int, ...]) -> int:
 
 def _within(depth: int, depths: tuple[int, ...]) -> int:
     return max(depths[0], min(depths[-1], depth))
-
-
-def _valid(space: Space, mutant: list[Any]) -> Candidate | None:
-    channels = mutant[0]
-    for row, genes in zip(space.rows, mutant[1:], strict=True):
-        if not row.fits(channels, genes):
-            return None
-        channels = genes[1]
-    return tuple(mutant)

@@ -17,14 +17,19 @@ from ..architecture.spaces import Candidate, Genes, Space
 from .fragments import RowFragments, row_fragments, stem_fragment
 
 Table: TypeAlias = NDArray[np.float64]
-"""Values over (channels in, inner size, channels out); an axis of length 1: not a function of it."""
+"""Values over (channels in, inner size, channels out); an axis of length 1 does not matter."""
 
 
 class Term(Protocol):
     """Whatever is a sum over the parts of a graph: an additive oracle, or a score's gain."""
 
-    resolution: Size
-    batch: int
+    @property
+    def resolution(self) -> Size:
+        """Height and width of the input."""
+
+    @property
+    def batch(self) -> int:
+        """Images at a time."""
 
     def parts(self, graph: Graph, where: Any = None) -> list[Any]:
         """Return one value, or one array of values, per part."""
@@ -127,7 +132,7 @@ def cheapest(space: Space, costs: Sequence[AdditiveTerm], weights: Sequence[floa
         best = np.full((len(so_far), len(row.outs)), np.inf)
         genes = np.zeros((*best.shape, 2), dtype=np.int64)
         for options in zip(*(cost.rows[r].arcs(row.depths[0]) for cost in costs), strict=True):
-            total = sum(w * arc for w, (_, _, arc) in zip(weights, options, strict=True))
+            total = sum(w * arc for w, (_, _, arc) in zip(weights, options, strict=True) if w > 0)
             better = np.asarray(total < best)
             best = np.where(better, total, best)
             genes[better] = options[0][:2]

@@ -16,10 +16,9 @@ from ..devices.spec import DeviceSpec
 from ..errors import InfeasibleError, UsageError
 from ..latency.oracle import LatencyOracle
 from ..scores.entropy import ALPHA, EntropyScore
-from ..searchers.entropy import CandidateEntropy
 from ..searchers.evaluator import Evaluator
 from ..searchers.tables import cheapest
-from .predict import fusion_of, load_predictor
+from .predict import load_predictor
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,16 @@ class Question:
         size = f"{self.oracle.resolution[0]}x{self.oracle.resolution[1]}"
         match self.budget.quantity:
             case "latency":
-                images = f"per batch of {self.oracle.batch}" if self.oracle.batch > 1 else "per image"
+                images = (
+                    f"per batch of {self.oracle.batch}" if self.oracle.batch > 1 else "per image"
+                )
                 limit, place = str(self.budget).rsplit(" on ", 1)
                 return f"{limit} {images} at {size} on {place}, predicted"
             case "flops":
                 return f"{self.budget} (multiply-adds of one image at {size})"
             case "memory":
-                return f"{self.budget} (peak activations of one image at {size}, {self.device.precision})"
+                precision = self.device.precision
+                return f"{self.budget} (peak activations of one image at {size}, {precision})"
             case _:
                 return str(self.budget)
 
@@ -101,7 +103,7 @@ def understand(request: Request) -> Problem:
     )
     evaluator = Evaluator(
         space,
-        CandidateEntropy(space, score),
+        score,
         [question.oracle for question in questions],
         [question.budget.limit for question in questions],
     )
@@ -121,14 +123,14 @@ def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
     evaluator = problem.evaluator
     if start is not None:
         candidate = problem.space.encode(start)
-        if not evaluator.feasible(candidate):
+        if evaluator.evaluate(candidate) is None:
             raise UsageError(
                 f"the start exceeds a budget: {_comparison(problem, candidate)}. "
                 "Leave --start out to begin with the narrowest network of the space."
             )
         return candidate
     candidate = problem.space.narrowest()
-    if evaluator.feasible(candidate):
+    if evaluator.evaluate(candidate) is not None:
         return candidate
     return _cheapest(problem, candidate)
 
@@ -150,7 +152,7 @@ def _cheapest(problem: Problem, fallback: Candidate) -> Candidate:
             raise _infeasible(problem, best, "the budget cannot be kept")
     for _ in range(30):
         best = cheapest(problem.space, evaluator.terms, weights)
-        if evaluator.feasible(best):
+        if evaluator.evaluate(best) is not None:
             return best
         costs = evaluator.costs(best)
         ratios = [costs[k] / evaluator.limits[k] for k in evaluator.additive]
@@ -188,7 +190,8 @@ def costs_document(problem: Problem, architecture: Architecture) -> dict[str, An
             resolution = question.oracle.resolution
     graph = lower(architecture, resolution)
     document: dict[str, Any] = {
-        name: int(graph_oracle(name, resolution).cost(graph)) for name in ("flops", "params", "layers")
+        name: int(graph_oracle(name, resolution).cost(graph))
+        for name in ("flops", "params", "layers")
     }
     document["resolution"] = list(resolution)
     document["latency_s"] = {
@@ -227,8 +230,6 @@ def _question(budget: Budget, device: DeviceSpec, resolution: Size | None) -> Qu
     predictor = load_predictor(place)
     return Question(
         budget,
-        LatencyOracle(predictor, fusion_of(place), resolution or place.resolution, place.batch),
+        LatencyOracle(predictor, place.fusion, resolution or place.resolution, place.batch),
         place,
     )
-
-

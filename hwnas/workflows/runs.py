@@ -1,10 +1,10 @@
 """The run folder: what a search leaves behind, and what lets it go on after an interruption.
 
-    search.json        what was asked for, the command, the seed, the environment
-    checkpoint.json    the state of an unfinished search
-    history.csv        the best network after so many iterations, stage by stage
-    architecture.json  the result
-    run.json           the result's score, costs and budgets; written last
+search.json        what was asked for, the command, the seed, the environment
+checkpoint.json    the state of an unfinished search
+history.csv        the best network after so many iterations, stage by stage
+architecture.json  the result
+run.json           the result's score, costs and budgets; written last
 """
 
 from __future__ import annotations

@@ -139,14 +139,14 @@ def resume_search(
 def _sampler(problem: Problem, settings: Settings) -> Sampler:
     start = from_document(settings.start, "--start") if settings.start is not None else None
     first = starting_point(problem, start)
-    scored = (first, problem.evaluator.score(first))
+    score = problem.evaluator.evaluate(first)
+    assert score is not None  # the starting point keeps all budgets
+    scored = (first, score)
     rng = np.random.default_rng(settings.seed)
     if settings.method == "random":
         return RandomSearch(problem.space, scored, rng)
     mutation = MUTATIONS[settings.mutation](problem.space)
-    return Evolution(
-        problem.space, mutation, scored, rng, settings.iterations, settings.population
-    )
+    return Evolution(problem.space, mutation, scored, rng, settings.iterations, settings.population)
 
 
 def _search(
@@ -197,7 +197,8 @@ def _history(moments: Iterable[Moment], space: Space, resolution: Size) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["iteration", "evaluations", "score"] + [f"{name}_c{i}" for name in names for i in range(1, 6)]
+        ["iteration", "evaluations", "score"]
+        + [f"{name}_c{i}" for name in names for i in range(1, 6)]
     )
     shape: list[int] = []
     before = None

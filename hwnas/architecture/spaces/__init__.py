@@ -55,7 +55,7 @@ class RowSpace:
         return family(self.family).inner == "mid"
 
     def fits(self, channels: int, genes: Genes) -> bool:
-        """Whether a row of these genes may follow that many channels; values on the grid assumed."""
+        """Whether a row of these genes, each on its grid, may follow that many channels."""
         _, out, inner, _ = genes
         low, high = self.growth
         return low * channels <= out <= high * channels and (
@@ -113,9 +113,7 @@ class Space:
         if not problem and self.decode(tuple(candidate), architecture.name) != architecture:
             problem = "stem, activation, shortcut or head differ from the space's"
         if problem:
-            raise UsageError(
-                f"the architecture lies outside the space '{self.name}': {problem}."
-            )
+            raise UsageError(f"the architecture lies outside the space '{self.name}': {problem}.")
         return tuple(candidate)
 
     def problem(self, candidate: Candidate) -> str:

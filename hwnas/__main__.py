@@ -1,0 +1,5 @@
+"""`python -m hwnas`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""`hwnas export`: a backbone as a file that others use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .arguments import json_option, resolution_option, resolve_architecture
+from .render import emit
+
+if TYPE_CHECKING:
+    from ..architecture.graph import Size
+
+
+@click.command("export")
+@click.argument("arch", metavar="RUN|ARCH")
+@click.option("--format", "format_", required=True, metavar="onnx|torch", help="What to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The file; by default named after ARCH."
+)
+@resolution_option(help="Input HxW of the ONNX file; by default the run's, else 224.")
+@click.option("--batch", type=int, help="Images at a time; by default the run's, else 1.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the He-initialised weights."
+)
+@click.option(
+    "--fold-norm/--keep-norm", default=True, show_default=True, help="Batch normalisation."
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@json_option
+def command(
+    arch: str,
+    format_: str,
+    out: Path | None,
+    resolution: Size | None,
+    batch: int | None,
+    seed: int,
+    fold_norm: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write RUN (a folder) or ARCH (a zoo name or JSON file) as ONNX or as a torch module."""
+    from ..workflows.export import export
+    from ..workflows.runs import RunFolder
+
+    size, images = (224, 224), 1
+    if (Path(arch) / "run.json").is_file():
+        document = RunFolder.open(Path(arch)).result() or {}
+        height, width = document["resolution"]
+        size, images = (int(height), int(width)), int(document["batch"])
+    result = export(
+        resolve_architecture(arch),
+        format_,
+        out,
+        resolution=resolution or size,
+        batch=batch or images,
+        seed=seed,
+        fold_norm=fold_norm,
+        force=force,
+    )
+    names = ", ".join(
+        f"{output['name']} {output['channels']} channels, stride {output['reduction']}"
+        for output in result["outputs"]
+    )
+    emit(result, f"{result['path']}, {result['bytes'] / 1e6:.1f} MB: {names}", as_json)

@@ -1,0 +1,52 @@
+"""`hwnas measure`: time a network on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .arguments import RESOLUTION, json_option, resolve_architecture
+from .render import emit, say
+
+if TYPE_CHECKING:
+    from ..architecture.graph import Size
+
+
+@click.command("measure")
+@click.argument("model")
+@click.option(
+    "--device", required=True, metavar="NAME|CONNECTION", help="cpu, or a profiled device."
+)
+@click.option("--resolution", type=RESOLUTION, metavar="H|HxW", help="By default the device's.")
+@click.option("--batch", type=int, help="Images at a time; by default the device's.")
+@click.option(
+    "--seconds", type=float, default=2.0, show_default=True, help="Least time to measure."
+)
+@json_option
+def command(
+    model: str,
+    device: str,
+    resolution: Size | None,
+    batch: int | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Time MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    from ..units import format_seconds
+    from ..workflows.measure import measure
+
+    source: Any = Path(model) if Path(model).suffix == ".onnx" else resolve_architecture(model)
+    document = measure(source, device, resolution, batch, seconds)
+    if document["contended"]:
+        say(
+            "contended: other processes took part of the wall time "
+            f"({format_seconds(document['wall_s'])}); the CPU time is reported."
+        )
+    text = (
+        f"{format_seconds(document['latency_s'])} on {document['device']}: median of "
+        f"{len(document['samples_s'])} runs "
+        f"(wall {format_seconds(document['wall_s'])}, CPU {format_seconds(document['cpu_s'])})"
+    )
+    emit(document, text, as_json)

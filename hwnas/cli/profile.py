@@ -1,0 +1,69 @@
+"""`hwnas profile`: measure a device and fit its predictor."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .arguments import json_option
+from .render import emit
+
+if TYPE_CHECKING:
+    from ..profiling.session import Step
+
+
+@click.command("profile")
+@click.option("--device", required=True, metavar="CONNECTION", help="cpu: this machine.")
+@click.option("--name", default="", help="What to call the device; by default its connection.")
+@click.option("--minutes", type=float, default=2.0, show_default=True, help="Time to measure.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the networks.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted profile.")
+@json_option
+def command(device: str, name: str, minutes: float, seed: int, resume: bool, as_json: bool) -> None:
+    """Measure networks on a device, fit its predictor, and say how good it is."""
+    from ..workflows.profile import profile
+
+    bar = _Bar(60 * minutes)
+    try:
+        _, document = profile(device, minutes, name=name, seed=seed, resume=resume, report=bar)
+    finally:
+        bar.close()
+    told = document["accuracy"]
+    text = (
+        f"{document['networks']} networks, {document['kernels']:,} kernels "
+        f"in {document['elapsed_s']:.0f} s\n"
+        f"on {told['networks']} networks held out: MAPE {told['mape']:.2%}, "
+        f"within 5 % {told['within_5']:.1%}, within 10 % {told['within_10']:.1%}\n"
+        f"predictor written to {document['predictor']}"
+    )
+    if document["contended_networks"] or document["networks_left_out"]:
+        text += (
+            f"\nthe machine was busy during {document['contended_networks']} networks (their CPU "
+            f"time counts); {document['networks_left_out']} were left out or measured again"
+        )
+    emit(document, text, as_json)
+
+
+class _Bar:
+    """A progress bar over the seconds on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._bar: Any = None
+
+    def __call__(self, step: Step) -> None:
+        if not sys.stderr.isatty() or click.get_current_context().find_root().obj["quiet"]:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=round(self._seconds), unit="s", leave=False)
+        self._bar.set_postfix_str(f"{step.networks} networks", refresh=False)
+        self._bar.update(round(min(step.spent_s, self._seconds)) - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()

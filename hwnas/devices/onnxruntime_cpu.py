@@ -1,0 +1,190 @@
+"""This machine's processor by onnxruntime: whole networks and single kernels, timed with care."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import HwnasError
+from .measurement import KernelTiming, Measurement, environment
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+WARM_UP = 2
+
+
+class OnnxRuntimeCpu:
+    """Runs ONNX models on this machine's processor.
+
+    Threads do not spin and onnxruntime's telemetry is off, so that CPU time is the model's.
+
+    Args:
+        threads: threads that a network runs on.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        # Wall time alone lies on a shared machine; with several threads only it is meaningful.
+        self._cpu_clock: Callable[[], float] = (
+            time.thread_time if threads == 1 else time.process_time
+        )
+
+    def environment(self) -> dict[str, Any]:
+        """Return machine, runtime and version, threads."""
+        ort = _onnxruntime()
+        return {
+            **environment(),
+            "runtime": f"onnxruntime {ort.__version__}",
+            "threads": self.threads,
+        }
+
+    def measure(
+        self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
+    ) -> Measurement:
+        """Time a model: at least so many runs and so many seconds, after two runs of warm-up.
+
+        Raises:
+            HwnasError: onnxruntime does not run the model.
+        """
+        session = self._session(model, None)
+        return self._measure(session, least_runs, least_s, most_s)
+
+    def profile(
+        self, model: bytes, *, seconds: float = 0.2
+    ) -> tuple[list[KernelTiming], Measurement]:
+        """Time each executed kernel by onnxruntime's profiler, then the whole network without it.
+
+        Kernels are timed in their network: caches, layouts and fusions are the real ones. Each of
+        the two takes about `seconds`, and 5 to 25 runs.
+
+        Raises:
+            HwnasError: onnxruntime does not run the model.
+        """
+        with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+            session = self._session(model, str(Path(folder) / "profile"))
+            feeds = _feeds(session)
+            for _ in range(WARM_UP):
+                _run(session, feeds)
+            _repeat(lambda: _run(session, feeds), 5, 25, seconds)
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        # Profiling has ended: what runs now is undisturbed.
+        measurement = self._measure(session, 5, seconds, 60.0, most_runs=25)
+        return _timings(events, WARM_UP), measurement
+
+    def _measure(
+        self,
+        session: onnxruntime.InferenceSession,
+        least_runs: int,
+        least_s: float,
+        most_s: float,
+        most_runs: int = 100_000,
+    ) -> Measurement:
+        feeds = _feeds(session)
+        for _ in range(WARM_UP):
+            _run(session, feeds)
+        walls: list[float] = []
+        cpus: list[float] = []
+
+        def timed() -> None:
+            cpu, wall = self._cpu_clock(), time.perf_counter()
+            _run(session, feeds)
+            wall_end, cpu_end = time.perf_counter(), self._cpu_clock()
+            walls.append(wall_end - wall)
+            cpus.append((cpu_end - cpu) / self.threads)
+
+        _repeat(timed, least_runs, most_runs, least_s, most_s)
+        return Measurement(tuple(walls), tuple(cpus))
+
+    def _session(self, model: bytes, profile: str | None) -> onnxruntime.InferenceSession:
+        ort = _onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile
+        try:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise HwnasError(f"onnxruntime does not load the model: {_first_line(error)}") from None
+
+
+def _repeat(
+    run: Callable[[], None], least: int, most: int, least_s: float, most_s: float = 60.0
+) -> None:
+    """Run so often and so long, but no longer than `most_s`."""
+    began = time.perf_counter()
+    for count in range(1, most + 1):
+        run()
+        spent = time.perf_counter() - began
+        if (count >= least and spent >= least_s) or spent >= most_s:
+            return
+
+
+def _onnxruntime() -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def _feeds(session: onnxruntime.InferenceSession) -> dict[str, Any]:
+    """Return random inputs of the shapes that the model states."""
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for tensor in session.get_inputs():
+        if not all(isinstance(size, int) and size > 0 for size in tensor.shape):
+            raise HwnasError(
+                f"the model's input '{tensor.name}' has the open shape {tensor.shape}; "
+                "export it with fixed sizes."
+            )
+        if tensor.type != "tensor(float)":
+            raise HwnasError(f"the model's input '{tensor.name}' is {tensor.type}, not float.")
+        feeds[tensor.name] = rng.standard_normal(tensor.shape, dtype=np.float32)
+    return feeds
+
+
+def _run(session: onnxruntime.InferenceSession, feeds: dict[str, Any]) -> None:
+    try:
+        session.run(None, feeds)
+    except Exception as error:  # as above
+        raise HwnasError(f"onnxruntime does not run the model: {_first_line(error)}") from None
+
+
+def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
+    """Return the kernels of a profile in the order of execution, warm-up left out."""
+    samples: dict[str, list[float]] = {}
+    about: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name = event["name"].removesuffix("_kernel_time")
+            samples.setdefault(name, []).append(event["dur"] / 1e6)
+            about.setdefault(name, event["args"])
+    return [
+        KernelTiming(
+            name.removesuffix("_nchwc"),
+            about[name]["op_name"],
+            _shape(about[name]),
+            tuple(durations[skip:]),
+        )
+        for name, durations in samples.items()
+    ]
+
+
+def _shape(args: dict[str, Any]) -> tuple[int, ...]:
+    shapes = args.get("output_type_shape") or [{"": []}]
+    return tuple(next(iter(shapes[0].values()), ()))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

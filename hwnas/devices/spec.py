@@ -1,0 +1,99 @@
+"""What is known about a device before anything runs on it: one TOML file each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ..architecture.graph import Size
+from ..errors import UsageError
+from ..lowering.kernels import Fusion
+from ..store import shelf
+from ..store.files import read_toml, write_atomic
+
+SCHEMA = "hwnas.device/1"
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A device: runtime, precision, and what a short command means on it.
+
+    Attributes:
+        name: what commands call it.
+        about: one line for people.
+        runtime: `onnxruntime` or `tensorrt`.
+        precision: `fp32`, `fp16` or `int8`.
+        connection: how `measure` reaches it; '' where it cannot be reached from here.
+        threads: threads that a network runs on.
+        resolution: default height and width of the input.
+        batch: images at a time.
+        space: default search space.
+        layers: default limit on the layers of a network.
+        fusion: what the runtime fuses.
+    """
+
+    name: str
+    about: str
+    runtime: str
+    precision: str
+    resolution: Size
+    batch: int
+    space: str
+    layers: int
+    connection: str = ""
+    threads: int = 1
+    fusion: Fusion = field(default_factory=Fusion)
+    schema: str = SCHEMA
+
+    @property
+    def bytes_per_value(self) -> int:
+        """Size of an activation."""
+        return BYTES_PER_VALUE[self.precision]
+
+
+def names() -> list[str]:
+    """Return the names of all devices on the shelves."""
+    return sorted(shelf.entries("devices"))
+
+
+def load(name: str) -> DeviceSpec:
+    """Return the device of that name.
+
+    Raises:
+        UsageError: there is none, or its file is malformed.
+    """
+    path = shelf.find("devices", name)
+    document = read_toml(path)
+    if document.get("schema") != SCHEMA:
+        raise UsageError(
+            f"{path}: the schema is {document.get('schema')!r}, this version of hwnas reads "
+            f"'{SCHEMA}'."
+        )
+    try:
+        spec = msgspec.convert(document, DeviceSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}.") from None
+    if spec.precision not in BYTES_PER_VALUE:
+        raise UsageError(
+            f"{path}: the precision is '{spec.precision}', known are {', '.join(BYTES_PER_VALUE)}."
+        )
+    return spec
+
+
+def save(spec: DeviceSpec) -> Path:
+    """Write a device to the user's shelf and return its file.
+
+    Raises:
+        UsageError: its name cannot be a file.
+        HwnasError: the shelf cannot be written.
+    """
+    import tomli_w
+
+    path = shelf.user_shelf("devices") / f"{shelf.check_name(spec.name)}.toml"
+    document = asdict(spec)
+    document["resolution"] = list(spec.resolution)
+    write_atomic(path, tomli_w.dumps(document))
+    return path

@@ -1,0 +1,159 @@
+"""A profile: measured networks and kernels of one device, with their provenance; a folder."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..architecture.genotype import Architecture, from_document, lower, to_document
+from ..architecture.graph import Size
+from ..devices.measurement import KernelTiming
+from ..errors import UsageError
+from ..lowering.kernels import Fusion, Kernel, fuse_layers
+from ..lowering.weights import names
+from ..store.files import new_folder, read_toml
+
+SCHEMA = "hwnas.profile/1"
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One measured network: what it is, what it took, and what each of its kernels took."""
+
+    architecture: Architecture
+    resolution: Size
+    batch: int
+    latency_s: float
+    contended: bool
+    kernels: tuple[tuple[Kernel, float], ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All measured networks of a device; `provenance` says on what, when and how."""
+
+    device: str
+    networks: tuple[NetworkRecord, ...]
+    provenance: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write the profile; the folder appears whole, replacing an older one.
+
+        Raises:
+            HwnasError: the folder cannot be written.
+        """
+        import tomli_w
+
+        with new_folder(folder) as beside:
+            head = {"schema": SCHEMA, "device": self.device, "provenance": self.provenance}
+            (beside / "profile.toml").write_text(tomli_w.dumps(head), encoding="utf-8")
+            lines = "".join(
+                json.dumps(to_record(n), separators=(",", ":")) + "\n" for n in self.networks
+            )
+            (beside / "networks.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+
+
+def load(folder: Path) -> Profile:
+    """Read a profile from its folder.
+
+    Raises:
+        UsageError: the folder does not hold a profile, or a newer version wrote it.
+    """
+    head = read_toml(folder / "profile.toml")
+    if head.get("schema") != SCHEMA:
+        raise UsageError(
+            f"{folder}: the schema is {head.get('schema')!r}, this version of hwnas reads "
+            f"'{SCHEMA}'. Update hwnas, or profile the device again."
+        )
+    path = folder / "networks.jsonl.gz"
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        networks = tuple(from_record(json.loads(line)) for line in lines)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not a profile's table: {error}.") from None
+    return Profile(str(head.get("device")), networks, dict(head.get("provenance", {})))
+
+
+def to_record(network: NetworkRecord) -> dict[str, Any]:
+    """Return a network as JSON data."""
+    return {
+        "architecture": to_document(network.architecture),
+        "resolution": network.resolution,
+        "batch": network.batch,
+        "latency_s": network.latency_s,
+        "contended": network.contended,
+        "kernels": [[*kernel, seconds] for kernel, seconds in network.kernels],
+    }
+
+
+def from_record(record: dict[str, Any]) -> NetworkRecord:
+    """Return the network of a record.
+
+    Raises:
+        KeyError, TypeError, ValueError, UsageError: the data is not a record.
+    """
+    kernels = []
+    for *fields, seconds in record["kernels"]:
+        values: list[Any] = [tuple(f) if isinstance(f, list) else f for f in fields]
+        kernels.append((Kernel(*values), float(seconds)))
+    height, width = record["resolution"]
+    return NetworkRecord(
+        from_document(record["architecture"]),
+        (int(height), int(width)),
+        int(record["batch"]),
+        float(record["latency_s"]),
+        bool(record["contended"]),
+        tuple(kernels),
+    )
+
+
+def match(
+    architecture: Architecture,
+    resolution: Size,
+    batch: int,
+    fusion: Fusion,
+    timings: list[KernelTiming],
+) -> tuple[tuple[Kernel, float], ...]:
+    """Return the kernels that fusion predicts with the times of the nodes that ran.
+
+    Nodes carry the names of their layers. A node beyond them is a change of layout that the
+    runtime added; it is kept with the size of what it wrote.
+
+    Raises:
+        ValueError: a predicted kernel did not run: the device's fusion rules are not the runtime's.
+    """
+    graph = lower(architecture, resolution, batch=batch)
+    labels = names(graph)
+    by_name = {timing.name: timing for timing in timings}
+    kernels: list[tuple[Kernel, float]] = []
+    outputs = [k for _, k in fuse_layers(graph, fusion) if k.op == fusion.output]
+    for i, kernel in fuse_layers(graph, fusion):
+        if kernel.op == fusion.output:
+            continue
+        timing = by_name.pop(labels[i], None) or by_name.pop(_output_name(graph, i), None)
+        if timing is None:
+            raise ValueError(f"the kernel of layer {labels[i]} did not run")
+        kernels.append((kernel, timing.seconds))
+    for timing in by_name.values():
+        kernels.append((_layout_change(timing, batch, fusion), timing.seconds))
+    if fusion.output and len(by_name) < len(outputs):
+        raise ValueError("a feature map was handed out without a change of layout")
+    return tuple(kernels)
+
+
+def _output_name(graph: Any, i: int) -> str:
+    for layer in graph.layers:
+        if layer.op == "output" and layer.inputs == (i,):
+            return f"C{layer.stage}"
+    return ""
+
+
+def _layout_change(timing: KernelTiming, batch: int, fusion: Fusion) -> Kernel:
+    _, channels, *size = (*timing.out_shape, 1, 1, 1, 1)[:4]
+    op = {"ReorderOutput": "reorder_output", "ReorderInput": "reorder_input"}.get(
+        timing.op, timing.op
+    )
+    return Kernel(op, batch, channels, tuple(size), channels, tuple(size))  # type: ignore[arg-type]

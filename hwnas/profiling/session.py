@@ -1,0 +1,142 @@
+"""The profiling loop: network after network, a sentinel between, everything journalled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Protocol
+
+from ..architecture import zoo
+from ..architecture.genotype import Architecture, lower
+from ..architecture.graph import Size
+from ..devices.measurement import KernelTiming, Measurement
+from ..lowering.kernels import Fusion
+from ..lowering.onnx_writer import to_onnx
+from ..lowering.weights import filler
+from ..store.journal import Journal
+from .profile import NetworkRecord, from_record, match, to_record
+
+SENTINEL = "mobilenetv2-0.5"
+SPELL = 8
+"""Networks measured between two runs of the sentinel."""
+
+DRIFT = 0.12
+"""How far the sentinel may lie above its own median before a spell counts as bad."""
+
+
+class ProfilingDevice(Protocol):
+    """A device whose runtime tells what each kernel took."""
+
+    def profile(
+        self, model: bytes, *, seconds: float = 0.2
+    ) -> tuple[list[KernelTiming], Measurement]:
+        """Return the kernels' times and the whole network's."""
+
+    def measure(
+        self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
+    ) -> Measurement:
+        """Time a whole network."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A network to be measured."""
+
+    architecture: Architecture
+    resolution: Size
+    batch: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a session has come: networks kept, seconds spent, the sentinel's drift."""
+
+    networks: int
+    spent_s: float
+    drift: float
+
+
+def collect(
+    device: ProfilingDevice,
+    fusion: Fusion,
+    samples: Iterator[Sample],
+    journal: Journal,
+    seconds: float,
+    report: Callable[[Step], None] = lambda step: None,
+) -> tuple[NetworkRecord, ...]:
+    """Measure networks until the time is over; what the journal holds already counts.
+
+    A sentinel network is timed after every few networks. Where it is slow, something else slowed
+    the machine down: these networks are measured once more, and left out if that did not help.
+
+    Returns:
+        The networks of good spells, in the order of measuring.
+    """
+    sentinel = _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
+    spent = sum(record.get("seconds", 0.0) for record in journal.records)
+    for _ in range(sum("network" in record for record in journal.records)):
+        next(samples)  # what was measured before the interruption is not measured again
+    spell: list[Sample] = []
+    repeated = False
+    while spent < seconds:
+        began = time.monotonic()
+        waiting = spell if repeated else [next(samples) for _ in range(SPELL)]
+        spell = []
+        for sample in waiting:
+            record = _measure(device, fusion, sample)
+            took = time.monotonic() - began
+            began = time.monotonic()
+            spent += took
+            journal.append({"network": to_record(record), "seconds": took, "again": repeated})
+            spell.append(sample)
+            if spent >= seconds:
+                break
+        measured = min(device.measure(sentinel, least_runs=12, least_s=0.0).cpu_samples_s)
+        took = time.monotonic() - began
+        spent += took
+        journal.append({"sentinel_s": measured, "seconds": took})
+        times = [r["sentinel_s"] for r in journal.records if "sentinel_s" in r]
+        drift = measured / median(times) - 1
+        repeated = drift > DRIFT and not repeated
+        report(Step(len(good_networks(journal.records)), spent, drift))
+    return tuple(from_record(record) for record in good_networks(journal.records))
+
+
+def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the networks of the spells whose sentinel stayed near its median."""
+    times = [r["sentinel_s"] for r in records if "sentinel_s" in r]
+    if not times:
+        return [r["network"] for r in records if "network" in r]
+    limit = (1 + DRIFT) * median(times)
+    good: list[dict[str, Any]] = []
+    spell: list[dict[str, Any]] = []
+    for record in records:
+        if "network" in record:
+            spell.append(record["network"])
+        elif record["sentinel_s"] <= limit:
+            good += spell
+            spell = []
+        else:
+            spell = []
+    return good
+
+
+def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> NetworkRecord:
+    timings, whole = device.profile(_model(sample))
+    kernels = match(sample.architecture, sample.resolution, sample.batch, fusion, timings)
+    return NetworkRecord(
+        sample.architecture,
+        sample.resolution,
+        sample.batch,
+        whole.undisturbed_s,
+        whole.contended,
+        kernels,
+    )
+
+
+def _model(sample: Sample) -> bytes:
+    graph = lower(sample.architecture, sample.resolution, batch=sample.batch)
+    data: bytes = to_onnx(graph, filler(graph)).SerializeToString()
+    return data

@@ -1,0 +1,197 @@
+"""The command line as a user meets it: documents, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FAST = ("--iterations", "3000")
+
+
+def hwnas(*arguments: str, cwd: Path | None = None, **environment: str) -> Any:
+    return subprocess.run(
+        [sys.executable, "-m", "hwnas", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | environment,
+        timeout=300,
+    )
+
+
+def document(*arguments: str, cwd: Path | None = None) -> dict[str, Any]:
+    result = hwnas(*arguments, "--json", cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_show_keeps_the_json_contract() -> None:
+    shown = document("show", "maedet-m", "--resolution", "800x1280", "--flops-convention", "mmcv")
+    assert shown["schema"] == "hwnas.show/1"
+    assert shown["flops"] == pytest.approx(89.933e9, rel=1e-3)
+    assert shown["params"] == pytest.approx(25.844e6, rel=1e-3)
+    assert shown["layers"] == 91
+    assert len(shown["entropy"]["stages"]) == 5
+    assert shown["memory_bytes"] > 0
+    assert [stage["stride"] for stage in shown["stages"]] == [2, 4, 8, 16, 32]
+    assert [stage["channels"] for stage in shown["stages"]] == [64, 120, 512, 1632, 2048]
+    assert [stage["depth"] for stage in shown["stages"]] == [0, 2, 10, 10, 8]
+
+
+def test_search_export_predict(tmp_path: Path) -> None:
+    run = document(
+        "search", "--budget", "latency=20ms", "--budget", "params=26M", *FAST, "--out", "run",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert run["schema"] == "hwnas.search/1"
+    assert run["upper_bound"] is None
+    for budget in run["budgets"]:
+        assert budget["cost"] <= budget["limit"]
+    latency = run["costs"]["latency_s"]["v100-trt-fp16"]
+    predicted = document("predict", "run", cwd=tmp_path)
+    assert predicted["latency_s"] == pytest.approx(latency, rel=1e-9)
+    low, high = predicted["interval_s"]
+    assert low < predicted["latency_s"] < high
+    for format_, name in (("onnx", "run.onnx"), ("torch", "run.py")):
+        exported = document("export", "run", "--format", format_, "--batch", "1", cwd=tmp_path)
+        assert (tmp_path / name).stat().st_size == exported["bytes"]
+    again = hwnas("export", "run", "--format", "torch", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "architecture.json", "history.csv", "run.json", "search.json",
+    ]  # fmt: skip
+    shown = document("show", "run", cwd=tmp_path)
+    assert shown["params"] == run["costs"]["params"]
+    model = document("predict", "run.onnx", cwd=tmp_path)
+    small = document("predict", "run", "--batch", "1", cwd=tmp_path)
+    assert model["latency_s"] == pytest.approx(small["latency_s"], rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
+    runs = [
+        document(
+            "search", "--budget", "flops=1G", "--resolution", "224", *FAST,
+            "--seed", seed, "--out", out, cwd=tmp_path,
+        )
+        for seed, out in (("1", "a"), ("1", "b"), ("2", "c"))
+    ]  # fmt: skip
+    assert runs[0]["score"] == runs[1]["score"]
+    assert runs[0]["architecture"]["stages"] == runs[1]["architecture"]["stages"]
+    assert runs[0]["architecture"]["stages"] != runs[2]["architecture"]["stages"]
+    assert (tmp_path / "a/history.csv").read_text() == (tmp_path / "b/history.csv").read_text()
+
+
+def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    search = ("search", "--budget", "flops=2G", "--iterations", "600000", "--json")
+    whole = document(*search[:-1], "--out", "whole", cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hwnas", *search, "--out", "killed"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed/checkpoint.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/run.json").exists()
+    again = hwnas(*search, "--out", "killed", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    resumed = document("search", "--resume", "killed", cwd=tmp_path)
+    assert resumed["score"] == whole["score"]
+    assert resumed["evaluations"] == whole["evaluations"]
+    assert resumed["architecture"]["stages"] == whole["architecture"]["stages"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "--budget", "latency=20"], 2, "has no unit"),
+        (["search", "--budget", "latncy=20ms"], 2, "Did you mean 'latency'"),
+        (["search", "--budget", "flops=4G@cpu"], 2, "does not depend on a device"),
+        (["search", "--budget", "latency=20ms@v100-trt-fp61"], 2, "Did you mean 'v100-trt-fp16'"),
+        (["search", "--budget", "latency=1ms"], 3, "cheapest architecture"),
+        (["search", "--budget", "latency=5ms", "--device", "cpu"], 1, "hwnas profile --device cpu"),
+        (["search"], 2, "needs a budget"),
+        (["search", "--budget", "flops=1G", "--space", "resnett"], 2, "Did you mean 'resnet'"),
+        (["search", "--budget", "flops=1G", "--method", "evolve"], 2, "Did you mean 'evolution'"),
+        (["search", "--budget", "flops=1G", "--alpha", "1,2"], 2, "five weights"),
+        (["search", "--budget", "flops=1G", "--start", "maedet-m"], 2, "outside the space"),
+        (["show", "resnet5"], 2, "Did you mean 'resnet50'"),
+        (["show", "maedet-m", "--resolution", "20"], 2, "total stride 32"),
+        (["show", "maedet-m", "--resolution", "axb"], 2, "not a resolution"),
+        (["predict", "nothing.onnx"], 2, "cannot read nothing.onnx"),
+        (["predict", "resnet50", "--confidence", "0.999"], 2, "calibrated"),
+        (["evaluate", "--kernels", "nothing.csv"], 2, "cannot read nothing.csv"),
+        (["measure", "resnet50", "--device", "v100-trt-fp16"], 4, "cannot be reached"),
+        (["profile", "--device", "adb:1"], 4, "not a connection"),
+        (["export", "maedet-s", "--format", "caffe"], 2, "unknown format"),
+        (["serch"], 2, "Did you mean 'search'"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(
+    arguments: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    result = hwnas(*arguments, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_infeasible_budget_prints_the_cheapest_network(tmp_path: Path) -> None:
+    result = hwnas("search", "--budget", "params=10K", "--json", cwd=tmp_path)
+    assert result.returncode == 3
+    cheapest = json.loads(result.stdout)
+    assert cheapest["costs"]["params"] > 10_000
+    assert cheapest["architecture"]["stem"]["channels"] == 16
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07garbage" * 50, b"\xff" * 1000])
+def test_a_malformed_model_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(content)
+    result = hwnas("predict", "bad.onnx", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "bad.onnx" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_evaluate_counts_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "type,batch,in_channels,in_height,in_width,out_channels,kernel,stride,fused_add,latency_ms\n"
+        "Regular,32,64,60,60,64,3,1,0,0.5\n"
+        "Regular,32,64,60,60,128,1,1,0,0.25\n"
+        "Regular,32,64,60,60,64,3,1,0,\n"
+        "Regular,32,64,60,60,64,3,1,0,-1\n"
+        "Regular,32,64,60,60,x,3,1,0,1\n"
+        "Other,32,64,60,60,64,3,1,0,1\n"
+    )
+    found = document("evaluate", "--kernels", "rows.csv", cwd=tmp_path)
+    assert (found["rows"], found["failed_rows"], len(found["bad_rows"])) == (2, 1, 3)
+    assert "line 5" in found["bad_rows"][0]
+
+
+def test_starting_is_quick_and_light() -> None:
+    script = "import hwnas.cli, sys; print([m for m in ('numpy', 'onnx', 'torch', 'sklearn', " \
+        "'onnxruntime', 'msgspec') if m in sys.modules])"  # fmt: skip
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_colour_is_off_on_request() -> None:
+    result = hwnas("show", "nothing", NO_COLOR="1")
+    assert "\x1b" not in result.stderr
