@@ -169,7 +169,11 @@ def _text(document: dict[str, Any]) -> str:
     lines.append(f"score {document['score']:.2f} after {document['evaluations']:,} evaluations")
     for budget in document["budgets"]:
         limit = Budget(budget["quantity"], budget["limit"], budget["device"])
-        lines.append(f"{format_amount(budget['cost'], budget['quantity'])} of {limit}")
+        cost = f"{budget['quantity']} {format_amount(budget['cost'], budget['quantity'])}"
+        if "interval" in budget:
+            low, high = (format_amount(end, budget["quantity"]) for end in budget["interval"])
+            cost += f" ({budget['confidence']:.0%} interval {low} to {high})"
+        lines.append(f"{cost}, the budget was {str(limit).partition('<= ')[2]}")
     costs = document["costs"]
     lines.append(
         f"{format_amount(costs['flops'], 'flops')} FLOPs, "

@@ -33,7 +33,7 @@ class Measurement:
 
     @property
     def undisturbed_s(self) -> float:
-        """The lower quartile of the CPU time: what a run takes while nothing else fills the caches."""
+        """The lower quartile of the CPU time: a run while nothing else fills the caches."""
         return sorted(self.cpu_samples_s)[len(self.cpu_samples_s) // 4]
 
     @property

@@ -7,12 +7,17 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..architecture import lower, spaces
 from ..errors import HwnasError
+from ..lowering.kernels import Fusion
+from ..lowering.onnx_writer import to_onnx
+from ..lowering.weights import filler
 from .measurement import KernelTiming, Measurement, environment
 
 if TYPE_CHECKING:
@@ -45,6 +50,21 @@ class OnnxRuntimeCpu:
             "runtime": f"onnxruntime {ort.__version__}",
             "threads": self.threads,
         }
+
+    def fusion(self) -> Fusion:
+        """Return what onnxruntime fuses here, as a small network shows it.
+
+        The blocked layout and the size of its blocks depend on the processor.
+        """
+        space = spaces.load("resnet")
+        architecture = space.decode(space.narrowest())
+        narrow = replace(architecture, stem=replace(architecture.stem, channels=8))
+        graph = lower(narrow, (32, 32))
+        timings, _ = self.profile(to_onnx(graph, filler(graph)).SerializeToString(), seconds=0.0)
+        if not any(timing.op == "ReorderOutput" for timing in timings):
+            return Fusion()
+        stem = timings[0].out_shape[1]  # eight channels, padded to a block
+        return Fusion(output="reorder_output", block=stem if stem > 1 else 0)
 
     def measure(
         self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0

@@ -138,7 +138,10 @@ class Predictor:
 
     def table(self, kernel: Kernel, where: Any = None) -> NDArray[np.float64]:
         """Return the share of a kernel whose channels are arrays; NaN outside `where`."""
-        shares = self.shares(from_table(kernel, where))
+        columns = from_table(kernel, where)
+        shares = self.shares(columns)
+        if kernel.unless_multiple:
+            shares = np.where(columns.in_channels % kernel.unless_multiple, shares, 0.0)
         shape = np.broadcast_shapes(
             np.shape(kernel.in_channels), np.shape(kernel.out_channels), np.shape(kernel.groups)
         )

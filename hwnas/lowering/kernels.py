@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..architecture.graph import Channels, Graph, Layer, Size
+from ..architecture.graph import INPUT, Channels, Graph, Layer, Size
+
+POOLS = ("avg_pool", "max_pool")
 
 
 class Kernel(NamedTuple):
@@ -13,7 +16,8 @@ class Kernel(NamedTuple):
 
     `op` is `conv`, `avg_pool`, `max_pool`, `add`, `reorder_output`, `reorder_input`, or the name
     of an operator that hwnas knows nothing about. `fused_add` says that a residual addition
-    happens inside, `activation` that the result is activated.
+    happens inside, `activation` that the result is activated. A kernel with `unless_multiple` runs
+    only where the channels are no multiple of it.
     """
 
     op: str
@@ -27,6 +31,7 @@ class Kernel(NamedTuple):
     groups: Channels = 1
     fused_add: bool = False
     activation: bool = False
+    unless_multiple: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,13 @@ class Fusion:
     Attributes:
         add: an addition runs inside the convolution that produces its first operand.
         output: the kernel that hands a feature map to the outside; '' where this costs nothing.
+        block: channels of one block of the runtime's own layout, 0 where it has none. A pool over
+            a partial block leaves that layout and comes back to it.
     """
 
     add: bool = True
     output: str = ""
+    block: int = 0
 
 
 def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
@@ -80,4 +88,38 @@ def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
             (add or layer).activation is not None,
         )
         kernels.append((i, kernel))
-    return kernels
+        if fusion.block and op in POOLS:
+            kernels += [(i, change) for change in _layout_changes(graph, kernel, layer, fusion)]
+    return [(i, kernel) for i, kernel in kernels if _runs(kernel)]
+
+
+def _layout_changes(graph: Graph, pool: Kernel, layer: Layer, fusion: Fusion) -> Iterator[Kernel]:
+    """Yield what takes a pool's input out of the blocked layout and its result back into it.
+
+    A feature map that is handed out was taken out of the layout already.
+    """
+    (source,) = layer.inputs
+    handed_out = (
+        layer.stage > 2
+        if source == INPUT
+        else any(other.op == "output" and other.inputs == (source,) for other in graph.layers)
+    )
+    change = Kernel(
+        fusion.output,
+        pool.batch,
+        pool.in_channels,
+        pool.in_size,
+        pool.in_channels,
+        pool.in_size,
+        unless_multiple=fusion.block,
+    )
+    if not handed_out:
+        yield change
+    yield change._replace(op="reorder_input", in_size=pool.out_size, out_size=pool.out_size)
+
+
+def _runs(kernel: Kernel) -> bool:
+    """Whether a kernel of known channels runs; one whose channels are arrays may."""
+    if not kernel.unless_multiple or not isinstance(kernel.in_channels, int):
+        return True
+    return kernel.in_channels % kernel.unless_multiple != 0

@@ -20,6 +20,9 @@ from ..searchers.evaluator import Evaluator
 from ..searchers.tables import cheapest
 from .predict import load_predictor
 
+CONFIDENCE = 0.9
+"""Of the intervals beside predicted costs."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -40,11 +43,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Question:
-    """One budget with the oracle that answers it and the device that it is about."""
+    """One budget with the oracle that answers it and the device that it is about.
+
+    `interval` holds the factors that make a predicted latency into its 90 % interval.
+    """
 
     budget: Budget
     oracle: Oracle
     device: DeviceSpec
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         """Return the budget as it was understood."""
@@ -205,19 +212,24 @@ def costs_document(problem: Problem, architecture: Architecture) -> dict[str, An
 
 
 def budgets_document(problem: Problem, architecture: Architecture) -> list[dict[str, Any]]:
-    """Return each budget with the architecture's cost."""
-    return [
-        {
-            "quantity": question.budget.quantity,
-            "limit": question.budget.limit,
-            "device": question.budget.device,
-            "cost": question.oracle.cost(
-                lower(architecture, question.oracle.resolution, batch=question.oracle.batch)
-            ),
-            "understood": str(question),
-        }
-        for question in problem.questions
-    ]
+    """Return each budget with the architecture's cost, and its interval where it is predicted."""
+    document = []
+    for question in problem.questions:
+        oracle = question.oracle
+        cost = oracle.cost(lower(architecture, oracle.resolution, batch=oracle.batch))
+        document.append(
+            {
+                "quantity": question.budget.quantity,
+                "limit": question.budget.limit,
+                "device": question.budget.device,
+                "cost": cost,
+                "understood": str(question),
+            }
+        )
+        if question.interval is not None:
+            low, high = question.interval
+            document[-1] |= {"interval": [low * cost, high * cost], "confidence": CONFIDENCE}
+    return document
 
 
 def _question(budget: Budget, device: DeviceSpec, resolution: Size | None) -> Question:
@@ -232,4 +244,5 @@ def _question(budget: Budget, device: DeviceSpec, resolution: Size | None) -> Qu
         budget,
         LatencyOracle(predictor, place.fusion, resolution or place.resolution, place.batch),
         place,
+        predictor.card.network_quantiles.factors(CONFIDENCE),
     )

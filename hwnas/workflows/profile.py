@@ -72,8 +72,9 @@ def profile(
     """
     if not 0 < minutes <= 24 * 60:
         raise UsageError(f"--minutes is {minutes:g}; give a positive number, 2 for example.")
-    device = _described(connection, shelf.check_name(name or connection))
+    device = _described(connection, shelf.check_name(name) if name else connection)
     runtime = connect(connection, device.threads)
+    device = replace(device, fusion=runtime.fusion())
     environment = runtime.environment()
     journal_path = shelf.user_shelf("profiles") / f"{device.name}.journal"
     if journal_path.exists() and not resume:
@@ -101,8 +102,7 @@ def profile(
     predictor = fit_profile(found, device)
     found.save(shelf.user_shelf("profiles") / device.name)
     predictor.save(shelf.user_shelf("predictors") / device.name)
-    if device.name not in spec.names():
-        spec.save(device)
+    spec.save(device)
     journal_path.unlink()
     told = predictor.card.accuracy["held-out networks"]
     document = {

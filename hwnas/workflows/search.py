@@ -162,6 +162,7 @@ def _search(
     run(sampler, problem.evaluator, settings.iterations, folder, progress, report)
     score, candidate = sampler.best()
     architecture = problem.space.decode(candidate, name=folder.path.name)
+    size = request.resolution or problem.device.resolution
     exact = problem.score(architecture)
     assert abs(exact.score - score) <= 1e-6 * max(1.0, abs(score)), (exact.score, score)
     document: dict[str, Any] = {
@@ -179,11 +180,11 @@ def _search(
         "evaluations": sampler.evaluations,
         "device": problem.device.name,
         "space": problem.space.name,
-        "resolution": list(request.resolution or problem.device.resolution),
+        "resolution": list(size),
         "batch": problem.device.batch,
         "run": str(folder.path),
     }
-    history = _history(progress.history, problem.space, request.resolution or (224, 224))
+    history = _history(progress.history, problem.space, size)
     wall, cpu = _clocks()
     document["elapsed_s"] = wall - began[0]
     document["cpu_s"] = cpu - began[1]
