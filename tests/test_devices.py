@@ -46,7 +46,7 @@ def test_onnxruntime_executes_the_predicted_kernels(architecture) -> None:
     kernels = match(architecture, (96, 96), 1, CPU.fusion, timings)
     assert sorted(map(str, (k for k, _ in kernels))) == sorted(map(str, fuse(graph, CPU.fusion)))
     assert all(seconds >= 0 for _, seconds in kernels)
-    assert 0.3 < sum(s for _, s in kernels) / measurement.undisturbed_s < 1.7
+    assert 0.3 < sum(s for _, s in kernels) / measurement.least_s < 1.7
 
 
 @pytest.mark.parametrize("architecture", list(architectures()), ids=lambda a: a.name)

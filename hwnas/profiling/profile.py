@@ -22,12 +22,16 @@ LAYOUT_CHANGES = {"ReorderOutput": "reorder_output", "ReorderInput": "reorder_in
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """One measured network: what it is, what it took, and what each of its kernels took."""
+    """One measured network: what it is, what it took, and what each of its kernels took.
+
+    `least_s` is the least CPU time of its runs, `median_s` the median; kernels hold their least.
+    """
 
     architecture: Architecture
     resolution: Size
     batch: int
-    latency_s: float
+    least_s: float
+    median_s: float
     contended: bool
     kernels: tuple[tuple[Kernel, float], ...]
 
@@ -84,7 +88,8 @@ def to_record(network: NetworkRecord) -> dict[str, Any]:
         "architecture": to_document(network.architecture),
         "resolution": network.resolution,
         "batch": network.batch,
-        "latency_s": network.latency_s,
+        "least_s": network.least_s,
+        "median_s": network.median_s,
         "contended": network.contended,
         "kernels": [[*kernel, seconds] for kernel, seconds in network.kernels],
     }
@@ -105,7 +110,8 @@ def from_record(record: dict[str, Any]) -> NetworkRecord:
         from_document(record["architecture"]),
         (int(height), int(width)),
         int(record["batch"]),
-        float(record["latency_s"]),
+        float(record["least_s"]),
+        float(record["median_s"]),
         bool(record["contended"]),
         tuple(kernels),
     )

@@ -93,7 +93,7 @@ def collect(
             spell.append(sample)
             if spent >= seconds:
                 break
-        measured = min(device.measure(sentinel, least_runs=12, least_s=0.0).cpu_samples_s)
+        measured = device.measure(sentinel, least_runs=12, least_s=0.0).least_s
         took = time.monotonic() - began
         spent += took
         journal.append({"sentinel_s": measured, "seconds": took})
@@ -130,7 +130,8 @@ def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> Network
         sample.architecture,
         sample.resolution,
         sample.batch,
-        whole.undisturbed_s,
+        whole.least_s,
+        whole.cpu_s,
         whole.contended,
         kernels,
     )

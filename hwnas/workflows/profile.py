@@ -20,7 +20,7 @@ from ..devices.onnxruntime_cpu import OnnxRuntimeCpu
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceUnavailableError, HwnasError, UsageError
 from ..latency.columns import from_kernels
-from ..latency.fitting import Networks, Trees, fit, sequence_of
+from ..latency.fitting import Networks, Trees, fit, sequence_of, without_profiler
 from ..latency.predictor import Predictor
 from ..profiling.profile import Profile
 from ..profiling.session import Sample, Step, collect
@@ -126,22 +126,27 @@ def profile(
 
 
 def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
-    """Fit a predictor to a profile."""
+    """Fit a predictor to a profile.
+
+    A network's least time repeats better than its median, which one burst of other work on the
+    machine moves. So networks are fitted by the least, times what the median typically adds.
+    """
     kernels = [pair for network in profile.networks for pair in network.kernels]
-    seconds = np.array([s for _, s in kernels])
-    latency_s = np.array([network.latency_s for network in profile.networks])
+    counts = [len(network.kernels) for network in profile.networks]
+    least_s = np.array([network.least_s for network in profile.networks])
+    median_s = np.array([network.median_s for network in profile.networks])
+    latency_s = least_s * float(np.median(median_s / least_s))
+    seconds = without_profiler(np.array([s for _, s in kernels]), sequence_of(counts), least_s)
     return fit(
         from_kernels([kernel for kernel, _ in kernels]),
-        np.maximum(seconds, 0.5e-6),  # the profiler counts whole microseconds
+        seconds,
         device=device.name,
         runtime=str(profile.provenance.get("runtime", device.runtime)),
         precision=device.precision,
         feature_set="cpu",
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
-        networks=Networks(
-            sequence_of([len(network.kernels) for network in profile.networks]), latency_s
-        ),
+        networks=Networks(sequence_of(counts), latency_s),
         trees=Trees(count=400, leaves=31, learning_rate=0.05, min_leaf=5),
     )
 
