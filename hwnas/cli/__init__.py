@@ -88,10 +88,12 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, HwnasError):
-        if isinstance(error, InfeasibleError) and "--json" in arguments:
+        if isinstance(error, InfeasibleError) and error.document:
             from .render import emit
+            from .show import rows_table
 
-            emit({"schema": "hwnas.infeasible/1", **error.document}, "", True)
+            text = "the cheapest:\n" + rows_table(error.document["architecture"])
+            emit({"schema": "hwnas.infeasible/1", **error.document}, text, "--json" in arguments)
         _error(str(error))
         return error.exit_code
     if isinstance(error, BrokenPipeError):

@@ -18,7 +18,7 @@ from ..costs import flops
 from ..devices import spec
 from ..devices.onnxruntime_cpu import OnnxRuntimeCpu
 from ..devices.spec import DeviceSpec
-from ..errors import DeviceUnavailableError, HwnasError, UsageError
+from ..errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
 from ..latency.columns import from_kernels
 from ..latency.fitting import Networks, Trees, fit, sequence_of, without_profiler
 from ..latency.predictor import Predictor
@@ -84,6 +84,11 @@ def profile(
         networks = collect(runtime, device.fusion, samples(seed), journal, 60 * minutes, report)
         spent = sum(record.get("seconds", 0.0) for record in journal.records)
         dropped = sum("network" in r for r in journal.records) - len(networks)
+    if dropped > len(networks):
+        raise TooNoisyError(
+            f"the machine's speed changed during most of the {dropped + len(networks)} networks: "
+            "stop what else runs on it, then go on with --resume and more --minutes."
+        )
     if len(networks) < 8:
         raise HwnasError(
             f"only {len(networks)} networks were measured in {spent:.0f} s, too few for a "
