@@ -78,12 +78,12 @@ class OnnxRuntimeCpu:
         return self._measure(session, least_runs, least_s, most_s)
 
     def profile(
-        self, model: bytes, *, seconds: float = 0.2
+        self, model: bytes, *, seconds: float = 0.1
     ) -> tuple[list[KernelTiming], Measurement]:
         """Time each executed kernel by onnxruntime's profiler, then the whole network without it.
 
         Kernels are timed in their network: caches, layouts and fusions are the real ones. Each of
-        the two takes about `seconds`, and 5 to 25 runs.
+        the two takes about `seconds`, and 4 to 20 runs.
 
         Raises:
             HwnasError: onnxruntime does not run the model.
@@ -93,10 +93,10 @@ class OnnxRuntimeCpu:
             feeds = _feeds(session)
             for _ in range(WARM_UP):
                 _run(session, feeds)
-            _repeat(lambda: _run(session, feeds), 5, 25, seconds)
+            _repeat(lambda: _run(session, feeds), 4, 20, seconds)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         # Profiling has ended: what runs now is undisturbed.
-        measurement = self._measure(session, 5, seconds, 60.0, most_runs=25)
+        measurement = self._measure(session, 4, seconds, 60.0, most_runs=20)
         return _timings(events, WARM_UP), measurement
 
     def _measure(

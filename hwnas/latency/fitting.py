@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .trees import to_onnx
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98)
 HELD_OUT = 0.1
+FOLDS = 4
 SIZES = ("batch", "in_channels", "out_channels", "in_height", "in_width", "kernel", "stride")
 
 Seconds = NDArray[np.float64]
@@ -56,8 +57,9 @@ def fit(
 ) -> Predictor:
     """Fit a predictor to measured kernels.
 
-    A tenth of the rows is held out (of the networks, where they are known): intervals are
-    calibrated and accuracy is told on these alone.
+    Where the networks are known, intervals and accuracy are told on networks that the trees have
+    not seen: each fold of networks is predicted by trees fitted to the others, and the trees that
+    are kept are fitted to all. Otherwise a tenth of the rows is held out and never used.
 
     Args:
         columns: the kernels.
@@ -73,45 +75,60 @@ def fit(
         seed: chooses what is held out.
     """
     rng = np.random.default_rng(seed)
-    if networks is None:
-        held = rng.random(len(columns)) < HELD_OUT
-    else:
-        held = (rng.random(len(networks.latency_s)) < 2 * HELD_OUT)[networks.rows]
-    kept, base = _fit_kernels(
-        columns.take(~held), seconds[~held], feature_set, bytes_per_value, trees
-    )
     card = Card(
         device=device,
         runtime=runtime,
         precision=precision,
         feature_set=feature_set,
-        roofline=base,
+        roofline=roofline.fit(columns, seconds, bytes_per_value),
         overhead=Overhead(),
         kernel_quantiles=_no_quantiles(),
         network_quantiles=_no_quantiles(),
-        measured=_ranges(columns.take(~held)),
+        measured=_ranges(columns),
         features=tuple(features.build(feature_set, columns.take([0]), seconds[:1])[0]),
         provenance=provenance,
     )
-    predictor = create(card, kept)
-    predicted = predictor.seconds(columns)
-    told = {"held-out kernels": accuracy(seconds[held], predicted[held])}
-    quantiles = _quantiles(np.log(seconds[held] / predicted[held]), "kernels")
-    overhead, network_quantiles = Overhead(), quantiles
+    size = trees or Trees()
+    if networks is None:
+        held = rng.random(len(columns)) < HELD_OUT
+        model = _fit_trees(card, columns.take(~held), seconds[~held], size)
+        unseen = create(card, model).seconds(columns.take(held))
+        seconds = seconds[held]
+    else:
+        fold = rng.permutation(len(networks.latency_s))[networks.rows] % FOLDS
+        unseen = np.empty(len(columns))
+        for k in range(FOLDS):
+            part = _fit_trees(card, columns.take(fold != k), seconds[fold != k], size)
+            unseen[fold == k] = create(card, part).seconds(columns.take(fold == k))
+        model = _fit_trees(card, columns, seconds, size)
+    quantiles = _quantiles(np.log(seconds / unseen), "kernels")
+    card = replace(
+        card,
+        kernel_quantiles=quantiles,
+        network_quantiles=quantiles,
+        accuracy={"held-out kernels": accuracy(seconds, unseen)},
+    )
     if networks is not None:
-        overhead, network_quantiles, told_networks = _fit_networks(networks, predicted, held)
-        told["held-out networks"] = told_networks
-    from dataclasses import replace
+        card = _with_networks(card, networks, unseen)
+    return create(card, model)
 
-    return create(
-        replace(
-            card,
-            overhead=overhead,
-            kernel_quantiles=quantiles,
-            network_quantiles=network_quantiles,
-            accuracy=told,
-        ),
-        kept,
+
+def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
+    """Return the card with overhead, intervals and accuracy of whole networks.
+
+    The overhead, three numbers, is fitted to the same networks that its accuracy is told on; as
+    their kernels are predicted by trees that have not seen them, it corrects what such trees miss.
+    """
+    count = len(networks.latency_s)
+    sums = np.bincount(networks.rows, weights=unseen, minlength=count).astype(np.float64)
+    kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
+    overhead = _overhead(sums, kernels, networks.latency_s)
+    total = overhead.constant_s + overhead.scale * sums + overhead.per_kernel_s * kernels
+    return replace(
+        card,
+        overhead=overhead,
+        network_quantiles=_quantiles(np.log(networks.latency_s / total), "networks"),
+        accuracy={**card.accuracy, "held-out networks": accuracy(networks.latency_s, total)},
     )
 
 
@@ -139,19 +156,12 @@ def without_profiler(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds
     return corrected
 
 
-def _fit_kernels(
-    columns: Columns,
-    seconds: Seconds,
-    feature_set: str,
-    bytes_per_value: float,
-    trees: Trees | None,
-) -> tuple[Any, roofline.Roofline]:
+def _fit_trees(card: Card, columns: Columns, seconds: Seconds, size: Trees) -> Any:
+    """Fit trees to log(measured / roofline) and return them as an ONNX model."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    size = trees or Trees()
-    base = roofline.fit(columns, seconds, bytes_per_value)
-    at_peak = base.seconds(columns)
-    names, table = features.build(feature_set, columns, at_peak)
+    at_peak = card.roofline.seconds(columns)
+    names, table = features.build(card.feature_set, columns, at_peak)
     model = HistGradientBoostingRegressor(
         max_iter=size.count,
         learning_rate=size.learning_rate,
@@ -161,12 +171,11 @@ def _fit_kernels(
         random_state=0,
     )
     # A kernel counts by the square root of its time: long ones make a network's latency.
-    weight = np.sqrt(seconds / seconds.mean()) if feature_set == "cpu" else None
-    target = np.log(seconds / at_peak)
-    model.fit(table, target, sample_weight=weight)
+    weight = np.sqrt(seconds / seconds.mean()) if card.feature_set == "cpu" else None
+    model.fit(table, np.log(seconds / at_peak), sample_weight=weight)
     onnx_model = to_onnx(model, len(names))
     _check_same(model, onnx_model, table[:: max(1, len(table) // 2000)])
-    return onnx_model, base
+    return onnx_model
 
 
 def _check_same(model: Any, onnx_model: Any, table: NDArray[np.float32]) -> None:
@@ -180,27 +189,12 @@ def _check_same(model: Any, onnx_model: Any, table: NDArray[np.float32]) -> None
         raise AssertionError(f"the written trees differ from the fitted ones by {difference}")
 
 
-def _fit_networks(
-    networks: Networks, predicted: Seconds, held: NDArray[np.bool_]
-) -> tuple[Overhead, Quantiles, dict[str, float]]:
-    count = len(networks.latency_s)
-    sums = np.bincount(networks.rows, weights=predicted, minlength=count).astype(np.float64)
-    kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
-    held_networks = np.zeros(count, dtype=bool)
-    held_networks[networks.rows[held]] = True
-    overhead = _overhead(sums, kernels, networks.latency_s, ~held_networks)
-    total = overhead.constant_s + overhead.scale * sums + overhead.per_kernel_s * kernels
-    measured, totals = networks.latency_s[held_networks], total[held_networks]
-    quantiles = _quantiles(np.log(measured / totals), "networks")
-    return overhead, quantiles, accuracy(measured, totals)
-
-
-def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds, rows: Any) -> Overhead:
+def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds) -> Overhead:
     """Fit constant, scale and cost per kernel to relative errors; none of them negative."""
     from scipy.optimize import nnls
 
-    design = np.stack([np.ones_like(sums), sums, kernels], axis=1)[rows]
-    weighted = design / latency_s[rows, None]
+    design = np.stack([np.ones_like(sums), sums, kernels], axis=1)
+    weighted = design / latency_s[:, None]
     scale = np.abs(weighted).max(axis=0)
     (constant, slope, each), _ = nnls(weighted / scale, np.ones(len(weighted)))
     return Overhead(*(float(v) for v in np.array([constant, slope, each]) / scale))

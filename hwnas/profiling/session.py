@@ -30,7 +30,7 @@ class ProfilingDevice(Protocol):
     """A device whose runtime tells what each kernel took."""
 
     def profile(
-        self, model: bytes, *, seconds: float = 0.2
+        self, model: bytes, *, seconds: float = 0.1
     ) -> tuple[list[KernelTiming], Measurement]:
         """Return the kernels' times and the whole network's."""
 
