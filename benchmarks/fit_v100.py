@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from hwnas.latency.columns import from_kernels
-from hwnas.latency.fitting import Trees, fit
+from hwnas.latency.fitting import fit
+from hwnas.latency.regressors import Trees
 from hwnas.latency.tables import read
 
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
@@ -50,7 +51,7 @@ def main() -> None:
                 "network_interval": "from single kernels, as if all errors had one sign: "
                 "no whole network was measured",
             },
-            trees=Trees(options.trees, options.leaves),
+            regressor=Trees(options.trees, options.leaves),
         )
         predictor.save(options.out / name)
         told = predictor.card.accuracy["held-out kernels"]

@@ -17,9 +17,10 @@ from hwnas.errors import HwnasError, UsageError
 from hwnas.latency import predictor as predictors
 from hwnas.latency import tables
 from hwnas.latency.columns import CLASSES, from_kernels, from_table
-from hwnas.latency.fitting import Networks, Trees, fit
+from hwnas.latency.fitting import Networks, fit
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.latency.predictor import Predictor
+from hwnas.latency.regressors import Trees
 from hwnas.lowering.kernels import Fusion, Kernel, fuse
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
@@ -65,7 +66,7 @@ def fitted(noise: float = 0.0, networks: int = 0) -> Predictor:
         bytes_per_value=4.0,
         provenance={"source": "a formula"},
         networks=known,
-        trees=Trees(100, 31, 0.1, 5),
+        regressor=Trees(100, 31, 0.1, 5),
     )
 
 
@@ -86,9 +87,10 @@ def test_a_fit_learns_a_device(made_up: Predictor) -> None:
 def test_intervals_cover_what_they_state() -> None:
     predictor = fitted(noise=0.1)
     kernels, seconds = synthetic(3000, noise=0.1, seed=5)
-    predicted = predictor.seconds(from_kernels(kernels))
+    columns = from_kernels(kernels)
+    predicted = predictor.seconds(columns)
     for confidence in (0.5, 0.8, 0.9):
-        low, high = predictor.card.kernel_quantiles.factors(confidence)
+        low, high = predictor.kernel_factors(columns, confidence)
         covered = ((low * predicted <= seconds) & (seconds <= high * predicted)).mean()
         assert covered == pytest.approx(confidence, abs=0.06)
 
@@ -105,7 +107,7 @@ def test_a_predictor_survives_the_disk(made_up: Predictor, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("hwnas.predictor/1", "hwnas.predictor/2", "Update hwnas"),
+        ("hwnas.predictor/2", "hwnas.predictor/3", "Update hwnas"),
         ('feature_set = "cpu"', 'feature_set = "npu"', "feature set"),
         ('device = "made-up"', "device = 3", "Expected `str`"),
         ("[roofline]", "[roofline", "not a TOML file"),

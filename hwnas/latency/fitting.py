@@ -13,24 +13,16 @@ from . import features, roofline
 from .columns import CLASSES, Columns
 from .evaluation import accuracy
 from .predictor import Card, Overhead, Predictor, Quantiles, create
-from .trees import to_onnx
+from .regressors import Regressor, Trees
 
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98)
-HELD_OUT = 0.1
 FOLDS = 4
+LEAST_OF_A_CLASS = 200
+"""Held-out kernels from which a class has quantiles of its own."""
+
 SIZES = ("batch", "in_channels", "out_channels", "in_height", "in_width", "kernel", "stride")
 
 Seconds = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Trees:
-    """Size of the boosted ensemble."""
-
-    count: int = 400
-    leaves: int = 63
-    learning_rate: float = 0.15
-    min_leaf: int = 10
 
 
 @dataclass(frozen=True)
@@ -52,14 +44,13 @@ def fit(
     bytes_per_value: float,
     provenance: dict[str, Any],
     networks: Networks | None = None,
-    trees: Trees | None = None,
-    seed: int = 0,
+    folds: NDArray[np.int64] | None = None,
+    regressor: Regressor | None = None,
 ) -> Predictor:
     """Fit a predictor to measured kernels.
 
-    Where the networks are known, intervals and accuracy are told on networks that the trees have
-    not seen: each fold of networks is predicted by trees fitted to the others, and the trees that
-    are kept are fitted to all. Otherwise a tenth of the rows is held out and never used.
+    Intervals and accuracy are told on kernels that the regressor has not seen: each fold is
+    predicted by a regressor fitted to all other rows. The one that is kept is fitted to all.
 
     Args:
         columns: the kernels.
@@ -71,10 +62,10 @@ def fit(
         bytes_per_value: size of an activation.
         provenance: where the rows come from.
         networks: which network each kernel belongs to, and what the networks took.
-        trees: size of the ensemble.
-        seed: chooses what is held out.
+        folds: the fold of each kernel; nothing is told on rows of a negative fold. By default
+            four random folds: of networks where these are known, else of kernels.
+        regressor: what learns the residual; by default boosted trees.
     """
-    rng = np.random.default_rng(seed)
     card = Card(
         device=device,
         runtime=runtime,
@@ -82,35 +73,38 @@ def fit(
         feature_set=feature_set,
         roofline=roofline.fit(columns, seconds, bytes_per_value),
         overhead=Overhead(),
-        kernel_quantiles=_no_quantiles(),
+        kernel_quantiles={},
         network_quantiles=_no_quantiles(),
         measured=_ranges(columns),
         features=tuple(features.build(feature_set, columns.take([0]), seconds[:1])[0]),
         provenance=provenance,
     )
-    size = trees or Trees()
-    if networks is None:
-        held = rng.random(len(columns)) < HELD_OUT
-        model = _fit_trees(card, columns.take(~held), seconds[~held], size)
-        unseen = create(card, model).seconds(columns.take(held))
-        seconds = seconds[held]
-    else:
-        fold = rng.permutation(len(networks.latency_s))[networks.rows] % FOLDS
-        unseen = np.empty(len(columns))
-        for k in range(FOLDS):
-            part = _fit_trees(card, columns.take(fold != k), seconds[fold != k], size)
-            unseen[fold == k] = create(card, part).seconds(columns.take(fold == k))
-        model = _fit_trees(card, columns, seconds, size)
-    quantiles = _quantiles(np.log(seconds / unseen), "kernels")
+    chosen = regressor or Trees()
+    if folds is None:
+        folds = _random_folds(networks.rows if networks else np.arange(len(columns)))
+    unseen = np.full(len(columns), np.nan)
+    for k in np.unique(folds[folds >= 0]):
+        held = folds == k
+        model = _fit_residual(card, columns.take(~held), seconds[~held], chosen)
+        unseen[held] = create(card, model).seconds(columns.take(held))
+    told = folds >= 0
+    ratios = np.log(seconds[told] / unseen[told])
+    pooled = _quantiles(ratios, "kernels")
     card = replace(
         card,
-        kernel_quantiles=quantiles,
-        network_quantiles=quantiles,
-        accuracy={"held-out kernels": accuracy(seconds, unseen)},
+        kernel_quantiles={"all": pooled, **_by_class(columns.kind[told], ratios)},
+        network_quantiles=pooled,
+        accuracy={"held-out kernels": accuracy(seconds[told], unseen[told])},
     )
     if networks is not None:
         card = _with_networks(card, networks, unseen)
-    return create(card, model)
+    return create(card, _fit_residual(card, columns, seconds, chosen))
+
+
+def _random_folds(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the fold of each row; rows of one group share it."""
+    order = np.random.default_rng(0).permutation(int(group.max()) + 1)
+    return order[group] % FOLDS
 
 
 def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
@@ -156,37 +150,13 @@ def without_profiler(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds
     return corrected
 
 
-def _fit_trees(card: Card, columns: Columns, seconds: Seconds, size: Trees) -> Any:
-    """Fit trees to log(measured / roofline) and return them as an ONNX model."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
+def _fit_residual(card: Card, columns: Columns, seconds: Seconds, regressor: Regressor) -> Any:
+    """Fit a regressor to log(measured / roofline) and return it as an ONNX model."""
     at_peak = card.roofline.seconds(columns)
-    names, table = features.build(card.feature_set, columns, at_peak)
-    model = HistGradientBoostingRegressor(
-        max_iter=size.count,
-        learning_rate=size.learning_rate,
-        max_leaf_nodes=size.leaves,
-        min_samples_leaf=size.min_leaf,
-        early_stopping=False,
-        random_state=0,
-    )
+    _, table = features.build(card.feature_set, columns, at_peak)
     # A kernel counts by the square root of its time: long ones make a network's latency.
     weight = np.sqrt(seconds / seconds.mean()) if card.feature_set == "cpu" else None
-    model.fit(table, np.log(seconds / at_peak), sample_weight=weight)
-    onnx_model = to_onnx(model, len(names))
-    _check_same(model, onnx_model, table[:: max(1, len(table) // 2000)])
-    return onnx_model
-
-
-def _check_same(model: Any, onnx_model: Any, table: NDArray[np.float32]) -> None:
-    """Make sure that the written trees answer as the fitted ones do."""
-    from .predictor import session
-    from .trees import INPUT
-
-    (written,) = session(onnx_model.SerializeToString()).run(None, {INPUT: table})
-    difference = float(np.abs(written[:, 0] - model.predict(table)).max())
-    if difference > 1e-4:
-        raise AssertionError(f"the written trees differ from the fitted ones by {difference}")
+    return regressor.fit(table, np.log(seconds / at_peak), weight)
 
 
 def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds) -> Overhead:
@@ -211,6 +181,16 @@ def _quantiles(log_ratios: Seconds, of: str) -> Quantiles:
         low.append(float(ordered[max(rank - 1, 0)]))
         high.append(float(ordered[min(count - rank, count - 1)]))
     return Quantiles(CONFIDENCES, tuple(low), tuple(high), count, of)
+
+
+def _by_class(kinds: NDArray[np.int8], log_ratios: Seconds) -> dict[str, Quantiles]:
+    """Return the quantiles of each class that has enough held-out kernels."""
+    found = {}
+    for kind, name in enumerate(CLASSES):
+        of_class = log_ratios[kinds == kind]
+        if len(of_class) >= LEAST_OF_A_CLASS:
+            found[name] = _quantiles(of_class, "kernels")
+    return found
 
 
 def _no_quantiles() -> Quantiles:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-SCHEMA = "hwnas.predictor/1"
+SCHEMA = "hwnas.predictor/2"
 BATCH_ROWS = 8192
 """Kernels predicted at once: as many as stay in the processor's cache."""
 
@@ -78,7 +78,8 @@ class Card:
     feature_set: str
     roofline: Roofline
     overhead: Overhead
-    kernel_quantiles: Quantiles
+    # By class of kernel; `all` stands for classes without their own.
+    kernel_quantiles: dict[str, Quantiles]
     network_quantiles: Quantiles
     # Least and greatest value of each size that was measured, by class of kernel.
     measured: dict[str, dict[str, tuple[float, float]]]
@@ -150,6 +151,19 @@ class Predictor:
         table = np.full(shape, np.nan)
         table[where] = shares
         return table
+
+    def kernel_factors(
+        self, columns: Columns, confidence: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return by what each kernel's prediction is multiplied for the ends of its interval.
+
+        Raises:
+            UsageError: the card has no interval of that confidence.
+        """
+        by_class = self.card.kernel_quantiles
+        factors = [by_class.get(name, by_class["all"]).factors(confidence) for name in CLASSES]
+        low, high = np.array(factors).T
+        return low[columns.kind], high[columns.kind]
 
     def predict(self, kernels: Sequence[Kernel], confidence: float = 0.9) -> Prediction:
         """Return a network's latency from its fused kernels.

@@ -23,8 +23,9 @@ def evaluate(path: Path, device: DeviceSpec, confidence: float = 0.9) -> dict[st
     """
     predictor = load_predictor(device)
     table = read(path)
-    predicted = predictor.seconds(from_kernels(table.kernels))
-    low, high = predictor.card.kernel_quantiles.factors(confidence)
+    columns = from_kernels(table.kernels)
+    predicted = predictor.seconds(columns)
+    low, high = predictor.kernel_factors(columns, confidence)
     covered = (low * predicted <= table.seconds) & (table.seconds <= high * predicted)
     return {
         "schema": "hwnas.evaluate/1",

@@ -20,8 +20,9 @@ from ..devices.onnxruntime_cpu import OnnxRuntimeCpu
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
 from ..latency.columns import from_kernels
-from ..latency.fitting import Networks, Trees, fit, sequence_of, without_profiler
+from ..latency.fitting import Networks, fit, sequence_of, without_profiler
 from ..latency.predictor import Predictor
+from ..latency.regressors import Trees
 from ..profiling.profile import Profile
 from ..profiling.session import Sample, Step, collect
 from ..scores.entropy import EntropyScore
@@ -152,7 +153,7 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), latency_s),
-        trees=Trees(count=400, leaves=31, learning_rate=0.05, min_leaf=5),
+        regressor=Trees(count=400, leaves=31, learning_rate=0.05, min_leaf=5),
     )
 
 

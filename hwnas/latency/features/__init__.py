@@ -1,0 +1,29 @@
+"""Features of one kernel, smooth in its sizes: what a regressor corrects the roofline by.
+
+No feature names a size value; alignment and tiling appear as the share of work that is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import Column, Columns
+from .common import Feature
+from .cpu import cpu
+from .gpu import gpu
+
+FEATURE_SETS: dict[str, Callable[[Columns, Column], Iterator[Feature]]] = {"cpu": cpu, "gpu": gpu}
+
+
+def build(
+    feature_set: str, columns: Columns, roofline_s: Column
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the names of a feature set and its values [kernels, features]."""
+    named = list(FEATURE_SETS[feature_set](columns, roofline_s))
+    table = np.empty((len(columns), len(named)), dtype=np.float32)
+    for i, (_, values) in enumerate(named):
+        table[:, i] = values
+    return [name for name, _ in named], table

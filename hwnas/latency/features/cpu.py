@@ -1,0 +1,24 @@
+"""Features of kernels on a processor: vector blocks and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..columns import CLASSES, Column, Columns
+from .common import Feature, common, padding
+
+
+def cpu(c: Columns, roofline_s: Column) -> Iterator[Feature]:
+    """Yield the common features, the class, and how well sizes fill a vector kernel's blocks."""
+    yield from common(c, roofline_s)
+    for i, name in enumerate(CLASSES):
+        yield f"is_{name}", (c.kind == i).astype(np.float64)
+    yield "log_out_width", np.log(c.out_width)
+    # A vector kernel computes a few output columns at a time; what is left over runs apart.
+    for width in (3, 6, 14):
+        yield f"width_padding_{width}", padding(c.out_width, width)
+    yield "log_map_in", np.log(c.in_height * c.in_width)
+    yield "log_out_blocks", np.log(np.ceil(c.out_channels / 16))
+    yield "out_blocks_padding_4", padding(np.ceil(c.out_channels / 16), 4)
