@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +19,40 @@ class Roofline:
         bytes_per_s: memory bandwidth.
         launch_s: what every kernel costs.
         bytes_per_value: size of an activation or a weight.
+        half: by class of convolution, how many output positions, output channels and multiply-adds
+            per output element cost as much again as the kernel's own: a kernel that is that
+            small in one of the three runs at half its peak (n_1/2 of Hockney and Jesshope, 1981).
+            A class that is absent runs at its peak at any size.
     """
 
     macs_per_s: dict[str, float]
     bytes_per_s: float
     launch_s: float
     bytes_per_value: float
+    half: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def seconds(self, columns: Columns) -> Column:
         """Return the time of each kernel at the device's peaks; positive for every operator."""
         peaks = np.array([self.macs_per_s[name] for name in CLASSES])
-        arithmetic = columns.macs / peaks[columns.kind]
+        arithmetic = self._work(columns) / peaks[columns.kind]
         values = columns.values_in + columns.values_out + columns.values_weight
         memory = self.bytes_per_value / self.bytes_per_s * values
         # A fourth power bends smoothly where the two meet; square roots are quicker than **0.25.
         squares = np.square(np.square(arithmetic)) + np.square(np.square(memory))
         seconds: Column = np.sqrt(np.sqrt(squares)) + self.launch_s
         return seconds
+
+    def _work(self, columns: Columns) -> Column:
+        """Return multiply-adds, plus those that the time of filling and draining would do."""
+        if not self.half:
+            return columns.macs
+        none = (0.0, 0.0, 0.0)
+        rows, width, depth = np.array([self.half.get(name, none) for name in CLASSES]).T[
+            :, columns.kind
+        ]
+        filled: Column = (columns.rows + rows) * (columns.out_channels + width)
+        filled *= np.where(columns.kind <= 2, columns.depth, columns.kernel) + depth
+        return filled
 
 
 def fit(columns: Columns, seconds: NDArray[np.float64], bytes_per_value: float) -> Roofline:
