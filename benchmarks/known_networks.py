@@ -1,8 +1,8 @@
 """Networks that others have measured, as graphs of layers: with classifiers, as they were timed.
 
 MobileNetV1: https://arxiv.org/abs/1704.04861, Table 1. MobileNetV3: https://arxiv.org/abs/1905.02244,
-Tables 1 and 2. FBNet: https://arxiv.org/abs/1812.03443, Table 1. MnasNet-A1:
-https://arxiv.org/abs/1807.11626, Figure 7. MobileNetV2 and ResNet-50 come from the zoo.
+Tables 1 and 2. FBNet: https://arxiv.org/abs/1812.03443, Table 1. MobileNetV2 and ResNet-50 come
+from the zoo.
 """
 
 from __future__ import annotations
@@ -89,21 +89,20 @@ def resnet50(size: Size = IMAGENET) -> Graph:
 def mobilenetv3(large: bool, size: Size = IMAGENET) -> Graph:
     """Return MobileNetV3-Large or -Small, width 1.0."""
     b = GraphBuilder(3, size)
-    x = _hard_swish(b, b.conv(b.input, 16, 3, stride=2))
+    x = b.conv(b.input, 16, 3, stride=2, activation="hardswish")
     for kernel, hidden, out, squeeze, swish, stride in (
         MOBILENETV3_LARGE if large else MOBILENETV3_SMALL
     ):
-        y = x
-        if hidden != x.channels:
-            y = _activated_conv(b, y, hidden, swish)
-        y = _activated_conv(b, y, hidden, swish, kernel=kernel, stride=stride, groups=hidden)
+        activation = "hardswish" if swish else "relu"
+        y = b.conv(x, hidden, activation=activation) if hidden != x.channels else x
+        y = b.conv(y, hidden, kernel, stride=stride, groups=hidden, activation=activation)
         if squeeze:
             y = _squeeze_excitation(b, y, _divisible(hidden // 4))
         y = b.conv(y, out)
         x = b.add(y, x) if stride == 1 and out == x.channels else y
-    x = _hard_swish(b, b.conv(x, 960 if large else 576))
+    x = b.conv(x, 960 if large else 576, activation="hardswish")
     x = b.pool(x, "avg_pool", x.size[0], x.size[0])
-    x = _hard_swish(b, b.conv(x, 1280 if large else 1024))
+    x = b.conv(x, 1280 if large else 1024, activation="hardswish")
     b.conv(x, 1000)
     return b.build()
 
@@ -137,30 +136,10 @@ def _divisible(channels: int) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def _activated_conv(
-    b: GraphBuilder,
-    x: Tensor,
-    out: int,
-    swish: bool,
-    *,
-    kernel: int = 1,
-    stride: int = 1,
-    groups: int = 1,
-) -> Tensor:
-    activation = None if swish else "relu"
-    y = b.conv(x, out, kernel, stride=stride, groups=groups, activation=activation)
-    return _hard_swish(b, y) if swish else y
-
-
-def _hard_swish(b: GraphBuilder, x: Tensor) -> Tensor:
-    """Add a hard swish as a kernel of its own: XNNPACK fuses clamps only."""
-    return _elementwise(b, "HardSwish", x)
-
-
 def _squeeze_excitation(b: GraphBuilder, x: Tensor, squeezed: int) -> Tensor:
     y = b.pool(x, "avg_pool", x.size[0], x.size[0])
     y = b.conv(y, squeezed, activation="relu")
-    y = _elementwise(b, "HardSigmoid", b.conv(y, x.channels))
+    y = b.conv(y, x.channels, activation="hardsigmoid")
     return _elementwise(b, "Mul", x, y)
 
 

@@ -24,7 +24,8 @@ class DeviceSpec:
     Attributes:
         name: what commands call it.
         about: one line for people.
-        runtime: `onnxruntime` or `tensorrt`.
+        runtime: `onnxruntime`, `tensorrt`, or `xnnpack` (its class of kernels, from published
+            times).
         precision: `fp32`, `fp16` or `int8`.
         connection: how `measure` reaches it; '' where it cannot be reached from here.
         threads: threads that a network runs on.

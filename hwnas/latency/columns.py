@@ -77,7 +77,8 @@ def kind_of(kernel: Kernel) -> int:
     """Return the class of a kernel, as an index into CLASSES."""
     if kernel.op != "conv":
         return CLASSES.index(_OPS.get(kernel.op, "other"))
-    if np.all(np.asarray(kernel.groups) > 1):
+    groups = np.asarray(kernel.groups)
+    if np.all(groups > 1) and np.all(groups == kernel.in_channels):
         return CLASSES.index("depthwise")
     return CLASSES.index("dense" if max(kernel.kernel) > 1 else "pointwise")
 

@@ -75,7 +75,7 @@ def fit(
         overhead=Overhead(),
         kernel_quantiles={},
         network_quantiles=_no_quantiles(),
-        measured=_ranges(columns),
+        measured=ranges(columns),
         features=tuple(features.build(feature_set, columns.take([0]), seconds[:1])[0]),
         provenance=provenance,
     )
@@ -89,7 +89,7 @@ def fit(
         unseen[held] = create(card, model).seconds(columns.take(held))
     told = folds >= 0
     ratios = np.log(seconds[told] / unseen[told])
-    pooled = _quantiles(ratios, "kernels")
+    pooled = quantiles(ratios, "kernels")
     card = replace(
         card,
         kernel_quantiles={"all": pooled, **_by_class(columns.kind[told], ratios)},
@@ -121,7 +121,7 @@ def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
     return replace(
         card,
         overhead=overhead,
-        network_quantiles=_quantiles(np.log(networks.latency_s / total), "networks"),
+        network_quantiles=quantiles(np.log(networks.latency_s / total), "networks"),
         accuracy={**card.accuracy, "held-out networks": accuracy(networks.latency_s, total)},
     )
 
@@ -170,7 +170,7 @@ def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds) -> Overhead:
     return Overhead(*(float(v) for v in np.array([constant, slope, each]) / scale))
 
 
-def _quantiles(log_ratios: Seconds, of: str) -> Quantiles:
+def quantiles(log_ratios: Seconds, of: str) -> Quantiles:
     """Return split-conformal bounds: the ranks that cover at least the stated share."""
     ordered = np.sort(log_ratios)
     count = len(ordered)
@@ -183,13 +183,27 @@ def _quantiles(log_ratios: Seconds, of: str) -> Quantiles:
     return Quantiles(CONFIDENCES, tuple(low), tuple(high), count, of)
 
 
+def quantiles_of_few(log_ratios: Seconds, of: str) -> Quantiles:
+    """Return bounds for one more of the same kind, from too few ratios for split conformal bounds.
+
+    These need 1 / (1 - confidence) ratios, so as many are assumed to be normal about zero, with
+    the spread that they show: Student's t with one degree of freedom less than there are ratios.
+    """
+    from scipy.stats import t
+
+    count = len(log_ratios)
+    spread = np.sqrt(np.mean(np.square(log_ratios)) * (1 + 1 / count))
+    high = spread * t.ppf((1 + np.array(CONFIDENCES)) / 2, count - 1)
+    return Quantiles(CONFIDENCES, tuple((-high).tolist()), tuple(high.tolist()), count, of)
+
+
 def _by_class(kinds: NDArray[np.int8], log_ratios: Seconds) -> dict[str, Quantiles]:
     """Return the quantiles of each class that has enough held-out kernels."""
     found = {}
     for kind, name in enumerate(CLASSES):
         of_class = log_ratios[kinds == kind]
         if len(of_class) >= LEAST_OF_A_CLASS:
-            found[name] = _quantiles(of_class, "kernels")
+            found[name] = quantiles(of_class, "kernels")
     return found
 
 
@@ -197,19 +211,20 @@ def _no_quantiles() -> Quantiles:
     return Quantiles((0.0, 1.0), (0.0, 0.0), (0.0, 0.0), 0, "nothing")
 
 
-def _ranges(columns: Columns) -> dict[str, dict[str, tuple[float, float]]]:
-    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+def ranges(columns: Columns) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return least and greatest value of each size, by class of kernel."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
     for kind, name in enumerate(CLASSES):
         rows = columns.kind == kind
         if rows.any():
-            ranges[name] = {
+            found[name] = {
                 size: (
                     float(getattr(columns, size)[rows].min()),
                     float(getattr(columns, size)[rows].max()),
                 )
                 for size in SIZES
             }
-    return ranges
+    return found
 
 
 def sequence_of(networks: Sequence[int]) -> NDArray[np.int64]:

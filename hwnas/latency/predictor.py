@@ -1,4 +1,4 @@
-"""A predictor: kernels to seconds with an interval. On disk an ONNX model and a card."""
+"""A predictor: kernels to seconds with an interval. On disk a card and mostly an ONNX model."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class Card:
-    """What a predictor is and rests on; saved as `card.toml` beside `model.onnx`."""
+    """What a predictor is and rests on; saved as `card.toml` beside `model.onnx`.
+
+    Without a feature set there is no model: the roofline alone answers.
+    """
 
     device: str
     runtime: str
@@ -110,7 +113,7 @@ class Prediction:
 class Predictor:
     """Predicts the latency of kernels and networks on one device."""
 
-    def __init__(self, card: Card, model: bytes) -> None:
+    def __init__(self, card: Card, model: bytes | None = None) -> None:
         self.card = card
         self._model = model
         self._session: onnxruntime.InferenceSession | None = None
@@ -121,7 +124,9 @@ class Predictor:
         return self.card.overhead.constant_s
 
     def seconds(self, columns: Columns) -> NDArray[np.float64]:
-        """Return what each kernel takes by itself: roofline times the learned ratio."""
+        """Return what each kernel takes by itself: roofline times the learned ratio, if any."""
+        if self._model is None:
+            return self.card.roofline.seconds(columns)
         seconds = np.empty(len(columns))
         measured = np.array([name in self.card.measured for name in CLASSES])
         for start in range(0, len(columns), BATCH_ROWS):
@@ -214,12 +219,14 @@ class Predictor:
         import tomli_w
 
         with new_folder(folder) as beside:
-            (beside / "model.onnx").write_bytes(self._model)
+            if self._model is not None:
+                (beside / "model.onnx").write_bytes(self._model)
             document = {"schema": SCHEMA, **_plain(asdict(self.card))}
             (beside / "card.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
 
     def _run(self, table: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._session is None:
+            assert self._model is not None
             self._session = session(self._model)
         (result,) = self._session.run([OUTPUT], {INPUT: table})
         flat: NDArray[np.float64] = result[:, 0].astype(np.float64)
@@ -250,6 +257,10 @@ def load(folder: Path) -> Predictor:
         card = msgspec.convert(document, Card)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}.") from None
+    if not card.feature_set:
+        if card.features or card.model_sha256:
+            raise UsageError(f"{path} names a model, but no feature set for it.")
+        return Predictor(card)
     try:
         model = (folder / "model.onnx").read_bytes()
     except OSError as error:

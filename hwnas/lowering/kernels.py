@@ -36,18 +36,20 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Fusion:
-    """What a runtime fuses; normalisations and activations always run in the kernel before them.
+    """What a runtime fuses; normalisations always run in the kernel before them.
 
     Attributes:
         add: an addition runs inside the convolution that produces its first operand.
         output: the kernel that hands a feature map to the outside; '' where this costs nothing.
         block: channels of one block of the runtime's own layout, 0 where it has none. A pool over
             a partial block leaves that layout and comes back to it.
+        apart: activations that run as kernels of their own, all others in the kernel before them.
     """
 
     add: bool = True
     output: str = ""
     block: int = 0
+    apart: tuple[str, ...] = ()
 
 
 def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
@@ -74,6 +76,8 @@ def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
                 continue
             op = fusion.output
         add = absorbed.get(i)
+        activation = (add or layer).activation
+        apart = activation is not None and activation in fusion.apart
         kernel = Kernel(
             op,
             graph.batch,
@@ -85,9 +89,12 @@ def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
             layer.stride,
             layer.groups,
             add is not None,
-            (add or layer).activation is not None,
+            activation is not None and not apart,
         )
         kernels.append((i, kernel))
+        if activation is not None and apart:
+            out, size = layer.out_channels, layer.out_size
+            kernels.append((i, Kernel(activation, graph.batch, out, size, out, size)))
         if fusion.block and op in POOLS:
             kernels += [(i, change) for change in _layout_changes(graph, kernel, layer, fusion)]
     return [(i, kernel) for i, kernel in kernels if _runs(kernel)]
