@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ import known_networks
 import numpy as np
 import pixel_sources
 from numpy.typing import NDArray
+from pixel_fit import Networks, Shape, fit, of_source, summing
 from pixel_sources import FITTED, MODELS, Source
 
 from hwnas.architecture import lower, zoo
 from hwnas.devices import spec
 from hwnas.latency import tables
-from hwnas.latency.columns import CLASSES, Columns, from_kernels
+from hwnas.latency.columns import Columns, from_kernels
 from hwnas.latency.evaluation import accuracy
 from hwnas.latency.fitting import quantiles, quantiles_of_few, ranges
 from hwnas.latency.predictor import Card, Overhead, Predictor
@@ -36,37 +37,6 @@ from hwnas.lowering.kernels import Kernel, fuse
 NAME = "pixel2-cpu-fp32"
 DEVICE = spec.load(NAME)
 REPLACE = f"hwnas profile --device adb:SERIAL --name {NAME}"
-
-# What is fitted, in logarithms: a first guess, and by how many e-folds the truth may differ.
-PARAMETERS = {
-    "macs_per_s": (8e9, 9.0),
-    "dense_over_pointwise": (1.0, 0.3),
-    "depthwise_over_pointwise": (0.4, 0.9),
-    "bytes_per_s": (5e9, 0.5),
-    "launch_s": (2e-6, 1.5),
-    "half_rows": (4.0, 1.0),
-    "half_width": (8.0, 1.0),
-    "half_depth": (8.0, 1.0),
-    "half_depth_depthwise": (3.0, 1.0),
-}
-COUNT = len(PARAMETERS)
-NETWORK_SPREAD = 0.03
-"""How far two runtimes of one class lie apart on one network, as a logarithm."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A source of relative speeds. Its runtime has scale, launch cost and constant of its own.
-
-    `spread` is what its kernels scatter about any roofline, `weight` how many measurements the
-    source counts as: the rows of one table share their errors.
-    """
-
-    name: str
-    source: Source
-    spread: float
-    weight: float
-    start: tuple[float, float, float]
 
 
 def main() -> None:
@@ -90,7 +60,7 @@ def main() -> None:
         )
         for model, (graph, _) in MODELS.items()
     }
-    roofline, scales = _fit(shapes, networks)
+    roofline, scales = fit(shapes, networks)
     print(f"roofline {asdict(roofline)}\n")
     _print_shapes(shapes, roofline, scales)
     measured, unseen = _leave_one_out(shapes, networks, roofline, rows)
@@ -128,83 +98,10 @@ def _some(source: Source, chosen: NDArray[np.bool_]) -> Source:
     return Source(source.columns.take(of_kernel), rows, source.seconds[chosen])
 
 
-def _roofline(values: Sequence[float]) -> Roofline:
-    named = dict(zip(PARAMETERS, values, strict=True))
-    peak = named["macs_per_s"]
-    full = (named["half_rows"], named["half_width"], named["half_depth"])
-    peaks = dict.fromkeys(CLASSES, peak)
-    peaks["dense"] = peak * named["dense_over_pointwise"]
-    peaks["depthwise"] = peak * named["depthwise_over_pointwise"]
-    return Roofline(
-        peaks,
-        named["bytes_per_s"],
-        named["launch_s"],
-        float(DEVICE.bytes_per_value),
-        {"dense": full, "pointwise": full, "depthwise": (0.0, 0.0, named["half_depth_depthwise"])},
-    )
-
-
-Networks = dict[str, tuple[Columns, NDArray[np.float64]]]
-
-
-def _fit(shapes: Sequence[Shape], networks: Networks) -> tuple[Roofline, NDArray[np.float64]]:
-    """Return the roofline and [sources, 3] of what each source's runtime differs by."""
-    from scipy.optimize import least_squares
-
-    sums = [_summing(shape.source) for shape in shapes]
-    start = np.log(
-        [guess for guess, _ in PARAMETERS.values()] + [v for shape in shapes for v in shape.start]
-    )
-    widths = [width for _, width in PARAMETERS.values()] + [9.0, 1.0, 9.0] * len(shapes)
-
-    def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.exp(logs)
-        roofline = _roofline(values[:COUNT].tolist())
-        parts = [(logs - start) / widths]
-        for shape, total, scale in zip(shapes, sums, values[COUNT:].reshape(-1, 3), strict=True):
-            predicted = _of_source(total, roofline, scale)
-            ratio = np.log(predicted / shape.source.seconds) / shape.spread
-            # soft_l1 by hand: tables have rows that are off by a factor, published networks none
-            bent = np.sign(ratio) * np.sqrt(2 * (np.sqrt(1 + np.square(ratio)) - 1))
-            parts.append(bent * np.sqrt(min(1.0, shape.weight / len(ratio))))
-        for columns, seconds in networks.values():
-            ratio = np.log(roofline.seconds(columns).sum()) - np.log(seconds).mean()
-            parts.append(np.array([ratio / NETWORK_SPREAD]))
-        return np.concatenate(parts)
-
-    values = np.exp(least_squares(residuals, start).x)
-    return _roofline(values[:COUNT].tolist()), values[COUNT:].reshape(-1, 3)
-
-
-Summing = Callable[[Roofline, float], NDArray[np.float64]]
-
-
-def _summing(source: Source) -> Summing:
-    """Return what sums a source's kernels; equal kernels, as FBNets share many, are asked once."""
-    from scipy.sparse import csr_matrix
-
-    table = np.stack([getattr(source.columns, n) for n in Columns.__dataclass_fields__], axis=1)
-    _, first, which = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    distinct = source.columns.take(first)
-    counts = csr_matrix((np.ones(len(which)), (source.rows, which.ravel())))
-
-    def total(roofline: Roofline, extra_launch_s: float) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = counts @ (roofline.seconds(distinct) + extra_launch_s)
-        return result
-
-    return total
-
-
-def _of_source(
-    total: Summing, roofline: Roofline, scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return scale[2] + scale[0] * total(roofline, scale[1] - roofline.launch_s)
-
-
 def _print_shapes(shapes: Sequence[Shape], roofline: Roofline, scales: NDArray[np.float64]) -> None:
     """Print how well one roofline fits each source, up to what its runtime differs by."""
     for shape, scale in zip(shapes, scales, strict=True):
-        predicted = _of_source(_summing(shape.source), roofline, scale)
+        predicted = of_source(summing(shape.source), roofline, scale)
         told = accuracy(shape.source.seconds, predicted)
         print(
             f"{shape.name:20} {told['rows']:5.0f} rows  MAPE {told['mape']:.1%}  median "
@@ -223,7 +120,7 @@ def _leave_one_out(
     measured, unseen = [], []
     for model, (columns, seconds) in networks.items():
         others = {name: found for name, found in networks.items() if name != model}
-        without, _ = _fit(shapes, others)
+        without, _ = fit(shapes, others)
         measured.append(float(np.exp(np.log(seconds).mean())))
         unseen.append(float(without.seconds(columns).sum()))
         of_model = [r for r in rows if (r.model, r.runtime) in _fitted(model)]
@@ -253,7 +150,7 @@ def _fbnet_ranks(
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.linear_model import Ridge
 
-    predicted = _summing(fbnets)(roofline, 0.0)
+    predicted = summing(fbnets)(roofline, 0.0)
     macs = np.bincount(fbnets.rows, weights=fbnets.columns.macs)
     choices = pixel_sources.fbnet_choices(folder / "fbnet_pixel2.csv.gz")
     one_hot = (choices[:, :, None] == np.arange(9)).reshape(len(choices), -1).astype(float)
@@ -301,7 +198,7 @@ def _card(
     ranks: dict[str, float],
 ) -> Card:
     kernels = shapes[0].source
-    ratios = np.log(kernels.seconds / _of_source(_summing(kernels), roofline, scales[0]))
+    ratios = np.log(kernels.seconds / of_source(summing(kernels), roofline, scales[0]))
     joined = from_kernels([k for graph, _ in MODELS.values() for k in fuse(graph, DEVICE.fusion)])
     convolutions = [shape.source.columns for shape in shapes] + [joined]
     every = Columns(
