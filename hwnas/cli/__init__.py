@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "latency of a network on a device, with an interval",
     "measure": "time a network on a device",
     "export": "write a result as ONNX or torch",
+    "sweep": "searches over devices, budgets and seeds",
     "evaluate": "how good a predictor is, on your rows",
     "show": "an architecture: shape, costs, entropy",
     "zoo": "known architectures",

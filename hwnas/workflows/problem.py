@@ -93,16 +93,9 @@ def understand(request: Request) -> Problem:
 
     Raises:
         UsageError: a device, a space or a budget cannot be understood.
+        HwnasError: a device has no predictor yet.
     """
-    if not request.budgets:
-        raise UsageError("a search needs a budget: give --budget latency=20ms, or flops=4.4G.")
-    device = device_specs.load(request.device)
-    space = spaces.load(request.space or device.space)
-    budgets = tightest([parse(text, request.device) for text in request.budgets])
-    if not any(budget.quantity == "layers" for budget in budgets):
-        limit = space.layers if request.space else device.layers
-        budgets.append(Budget("layers", limit))
-    questions = tuple(_question(budget, device, request.resolution) for budget in budgets)
+    device, space, questions = read(request)
     score = EntropyScore(
         alpha=request.alpha,
         resolution=request.entropy_resolution,
@@ -115,6 +108,24 @@ def understand(request: Request) -> Problem:
         [question.budget.limit for question in questions],
     )
     return Problem(device, space, score, questions, evaluator)
+
+
+def read(request: Request) -> tuple[DeviceSpec, Space, tuple[Question, ...]]:
+    """Return what a request names: its device, its space, and its budgets with their oracles.
+
+    Raises:
+        UsageError: a device, a space or a budget cannot be understood.
+        HwnasError: a device has no predictor yet.
+    """
+    if not request.budgets:
+        raise UsageError("a search needs a budget: give --budget latency=20ms, or flops=4.4G.")
+    device = device_specs.load(request.device)
+    space = spaces.load(request.space or device.space)
+    budgets = tightest([parse(text, request.device) for text in request.budgets])
+    if not any(budget.quantity == "layers" for budget in budgets):
+        limit = space.layers if request.space else device.layers
+        budgets.append(Budget("layers", limit))
+    return device, space, tuple(_question(budget, device, request.resolution) for budget in budgets)
 
 
 def starting_point(problem: Problem, start: Architecture | None) -> Candidate:

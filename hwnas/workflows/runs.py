@@ -115,12 +115,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def free_path(name: str) -> Path:
+def free_path(name: str, parent: str = "runs") -> Path:
     """Return `runs/NAME`, or `runs/NAME-2` and so on: the first that does not exist."""
-    path = Path("runs") / name
+    path = Path(parent) / name
     number = 2
     while path.exists():
-        path = Path("runs") / f"{name}-{number}"
+        path = Path(parent) / f"{name}-{number}"
         number += 1
     return path
 

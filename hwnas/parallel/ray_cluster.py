@@ -1,0 +1,95 @@
+"""Workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from types import TracebackType
+from typing import Any
+
+from ..errors import DeviceUnavailableError
+from .tasks import Lost, Task, execute
+
+PASSED_ON = ("HWNAS_HOME", "OMP_NUM_THREADS")
+"""Environment variables that workers take over from this process."""
+
+
+class RayCluster:
+    """One Ray task per task, one processor each; Ray chooses the node.
+
+    Every node needs the same version of hwnas. Whether a lost task is repeated is the
+    orchestrator's business, so Ray's own retries are off.
+
+    Args:
+        address: of a running cluster, `HOST:PORT` or `auto`; `local` starts one on this machine.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._remote: Any = None
+        self._running: dict[Any, Task] = {}
+
+    def submit(self, task: Task) -> None:
+        """Queue a task for any worker."""
+        self._running[self._remote.remote(task)] = task
+
+    def wait(self) -> tuple[Task, str | Lost]:
+        """Return the next task that ended with its answer, or with how its worker was lost."""
+        import ray
+
+        (done, *_), _ = ray.wait(list(self._running), num_returns=1)
+        task = self._running.pop(done)
+        try:
+            answer: str = ray.get(done)
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().partition("\n")[0].rstrip(".")
+            return task, Lost(f"{type(error).__name__}: {first}")
+        return task, answer
+
+    def __enter__(self) -> RayCluster:
+        """Connect, and return the cluster.
+
+        Raises:
+            DeviceUnavailableError: Ray is not installed, or no cluster answers at the address.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError:
+            raise DeviceUnavailableError(
+                "Ray is not installed: pip install 'hwnas[ray]', or leave --ray out."
+            ) from None
+        options: dict[str, Any] = {}
+        if self.address == "local":
+            options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(
+                    address=self.address,
+                    runtime_env={"env_vars": passed},
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    **options,
+                )
+        except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+            first = str(error).strip().partition("\n")[0].rstrip(".")
+            raise DeviceUnavailableError(
+                f"no Ray cluster answers at '{self.address}': {first}. Start one with 'ray start "
+                "--head', or use --ray local."
+            ) from None
+        self._remote = ray.remote(num_cpus=1, max_retries=0)(execute)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Disconnect; what still runs for this process is ended by Ray."""
+        import ray
+
+        ray.shutdown()
