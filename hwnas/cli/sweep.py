@@ -47,6 +47,8 @@ def command(
     Ends with exit code 0 where every search found a network, or showed that none fits, and at
     least one found one; 3 where none fits anywhere; 1 where a search failed.
     """
+    from ..parallel.pool import ProcessPool
+    from ..parallel.ray_cluster import RayCluster
     from ..workflows.runs import free_path
     from ..workflows.sweep import check, resume_sweep, sweep
     from ..workflows.sweep_spec import load
@@ -54,12 +56,7 @@ def command(
     if ray is not None and workers is not None:
         raise click.UsageError("--workers is for processes here; with --ray leave it out.")
 
-    def backend() -> Backend:
-        from ..parallel.pool import ProcessPool
-        from ..parallel.ray_cluster import RayCluster
-
-        return ProcessPool(workers) if ray is None else RayCluster(ray)
-
+    backend: Backend = ProcessPool(workers) if ray is None else RayCluster(ray)
     bar = _Bar()
     try:
         if resume is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,8 @@ from .tasks import Lost, Task, execute
 
 PASSED_ON = ("HWNAS_HOME", "OMP_NUM_THREADS")
 """Environment variables that workers take over from this process."""
+
+KNOCK_S = 10.0
 
 
 class RayCluster:
@@ -53,28 +56,28 @@ class RayCluster:
             DeviceUnavailableError: Ray is not installed, or no cluster answers at the address.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self.address == "local":
+            # Despite its name this is what keeps all of Ray's ports on the loopback address.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             import ray
         except ImportError:
             raise DeviceUnavailableError(
                 "Ray is not installed: pip install 'hwnas[ray]', or leave --ray out."
             ) from None
-        options: dict[str, Any] = {}
-        if self.address == "local":
-            options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         try:
+            _knock(self.address)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ray.init(
                     address=self.address,
+                    include_dashboard=False if self.address == "local" else None,
                     runtime_env={"env_vars": passed},
                     log_to_driver=False,
                     logging_level="ERROR",
-                    **options,
                 )
-        except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+        except (OSError, RuntimeError, ValueError, AssertionError) as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")
             raise DeviceUnavailableError(
                 f"no Ray cluster answers at '{self.address}': {first}. Start one with 'ray start "
@@ -93,3 +96,10 @@ class RayCluster:
         import ray
 
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()

@@ -40,6 +40,21 @@ class Request:
     alpha: tuple[float, ...] = ALPHA
     feature_size: bool = False
 
+    def __post_init__(self) -> None:
+        self.score()
+
+    def score(self) -> EntropyScore:
+        """Return the score that the request is about.
+
+        Raises:
+            UsageError: its weights are not five, or one is negative.
+        """
+        return EntropyScore(
+            alpha=self.alpha,
+            resolution=self.entropy_resolution,
+            feature_size=self.feature_size,
+        )
+
 
 @dataclass(frozen=True)
 class Question:
@@ -96,11 +111,7 @@ def understand(request: Request) -> Problem:
         HwnasError: a device has no predictor yet.
     """
     device, space, questions = read(request)
-    score = EntropyScore(
-        alpha=request.alpha,
-        resolution=request.entropy_resolution,
-        feature_size=request.feature_size,
-    )
+    score = request.score()
     evaluator = Evaluator(
         space,
         score,

@@ -39,7 +39,7 @@ JOURNAL = {"schema": "hwnas.sweep-journal/1"}
 def sweep(
     spec: SweepSpec,
     out: Path,
-    backend: Callable[[], Backend],
+    backend: Backend,
     *,
     announce: Callable[[Sequence[Question]], None] = lambda questions: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -49,13 +49,14 @@ def sweep(
     Args:
         spec: the searches.
         out: the folder to make.
-        backend: makes the workers, once the specification is known to be good.
+        backend: the workers; entered once the specification is known to be good.
         announce: told what was understood of the budgets of each device, space and entry.
         report: told how many searches have ended, of how many.
 
     Raises:
         UsageError: something in the specification cannot be understood, or `out` exists.
         HwnasError: a device has no predictor yet, or the folder cannot be written.
+        DeviceUnavailableError: the backend's cluster does not answer.
     """
     understood = _understood(spec, announce)
     if out.exists():
@@ -66,15 +67,15 @@ def sweep(
             else "Choose another folder with --out."
         )
         raise UsageError(f"{out} exists already. {hint}")
-    with new_folder(out) as folder:
+    with backend:
         document = {**spec.document(), "inputs": _inputs(understood), "environment": environment()}
-        (folder / "spec.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return _sweep(spec, out, understood, backend, report)
+        write_atomic(out / "spec.json", json.dumps(document, indent=2) + "\n")
+        return _sweep(spec, out, understood, backend, report)
 
 
 def resume_sweep(
     path: Path,
-    backend: Callable[[], Backend],
+    backend: Backend,
     *,
     announce: Callable[[Sequence[Question]], None] = lambda questions: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -97,7 +98,8 @@ def resume_sweep(
             f"{_changed(now, before)} changed since the sweep in {path} began, and its results "
             "would not belong together. Begin a new sweep."
         )
-    return _sweep(spec, path, understood, backend, report)
+    with backend:
+        return _sweep(spec, path, understood, backend, report)
 
 
 def run_search(
@@ -176,7 +178,7 @@ def _sweep(
     spec: SweepSpec,
     path: Path,
     understood: dict[Request, Understood],
-    backend: Callable[[], Backend],
+    backend: Backend,
     report: Callable[[int, int], None],
 ) -> dict[str, Any]:
     searches = spec.searches()
@@ -202,8 +204,8 @@ def _sweep(
             _write_run(path / "runs" / outcome.task.name, outcome.result)
         report(ended, len(tasks))
 
-    with Journal(path / "journal.jsonl", JOURNAL) as journal, backend() as workers:
-        outcomes = run(tasks, workers, journal, tell)
+    with Journal(path / "journal.jsonl", JOURNAL) as journal:
+        outcomes = run(tasks, backend, journal, tell)
     entries = [
         _entry(one, understood[one.request].space, outcome)
         for one, outcome in zip(searches, outcomes, strict=True)

@@ -137,7 +137,7 @@ def convert(document: dict[str, Any], source: str) -> SweepSpec:
     if isinstance(data.get("search"), dict):
         _known(data["search"], set(_OPTIONS), f"{source}: [search]")
         data["search"] = {
-            name: parse_resolution(str(value))
+            name: list(parse_resolution(str(value)))
             if name.endswith("resolution") and isinstance(value, str | int)
             else value
             for name, value in data["search"].items()
