@@ -119,10 +119,10 @@ def _text(document: dict[str, Any]) -> str:
                 format_amount(costs["flops"], "flops"),
                 format_amount(costs["params"], "params"),
                 str(costs["layers"]),
-                _costs(entry["budgets"]),
+                _costs(entry, entry["budgets"]),
             ]
         elif entry["status"] == "infeasible":
-            cheapest = _costs(entry["cheapest"]["budgets"])
+            cheapest = _costs(entry, entry["cheapest"]["budgets"])
             cells += ["", "", "", "", f"none fits; cheapest: {cheapest}"]
         else:
             cells += ["", "", "", "", f"failed: {entry['error']['message']}"]
@@ -138,12 +138,17 @@ def _text(document: dict[str, Any]) -> str:
     return f"{table(rows)}\n\n{', '.join(told)}; written to {document['run']}"
 
 
-def _costs(budgets: list[dict[str, Any]]) -> str:
+def _costs(entry: dict[str, Any], budgets: list[dict[str, Any]]) -> str:
+    """Return what the budgets that were asked for cost; a device is named where it is another."""
     from ..units import format_amount
 
-    return ", ".join(
-        format_amount(budget["cost"], budget["quantity"])
-        + (f" on {budget['device']}" if budget["device"] else f" {budget['quantity']}")
-        for budget in budgets
-        if budget["quantity"] != "layers"
-    )
+    texts = []
+    for budget in budgets:
+        text = format_amount(budget["cost"], budget["quantity"])
+        if budget["quantity"] != "latency":
+            text += f" {budget['quantity']}"
+        elif budget["device"] != entry["device"]:
+            text += f" on {budget['device']}"
+        if budget["quantity"] != "layers":
+            texts.append(text)
+    return ", ".join(texts)
