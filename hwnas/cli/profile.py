@@ -1,28 +1,74 @@
-"""`hwnas profile`: measure a device and fit its predictor."""
+"""`hwnas profile`: measure a device and fit its predictor, or exchange its table."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .arguments import json_option
 from .render import emit
+from .tables import (
+    EXCHANGING,
+    IMPORTING,
+    MEASURING,
+    export_table,
+    import_table,
+    refuse_options,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from ..profiling.session import Step
 
 
 @click.command("profile")
-@click.option("--device", required=True, metavar="CONNECTION", help="cpu: this machine.")
+@click.option(
+    "--device", metavar="CONNECTION", help="cpu: this machine; with --export a known device."
+)
 @click.option("--name", default="", help="What to call the device; by default its connection.")
 @click.option("--minutes", type=float, default=2.0, show_default=True, help="Time to measure.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the networks.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted profile.")
+@table_options
 @json_option
-def command(device: str, name: str, minutes: float, seed: int, resume: bool, as_json: bool) -> None:
-    """Measure networks on a device, fit its predictor, and say how good it is."""
+def command(
+    device: str | None,
+    name: str,
+    minutes: float,
+    seed: int,
+    resume: bool,
+    import_: Path | None,
+    export: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure networks on a device, fit its predictor, and say how good it is.
+
+    With --import, fit the predictor to a table of measured kernels instead; with --export, write
+    a profile as such a table. docs/tables.md shows the formats.
+    """
+    if import_ and export:
+        raise click.UsageError("give --import or --export, not both.")
+    exchange = {name: options[name] for name in EXCHANGING}
+    if import_:
+        if device:
+            raise click.UsageError("a table has no connection: name its device by --name NAME.")
+        refuse_options(MEASURING, "--device CONNECTION")
+        import_table(import_, name, as_json, **options)
+        return
+    if export:
+        refuse_options(MEASURING, "--device CONNECTION")
+        refuse_options(IMPORTING, "--import FILE")
+        export_table(export, device, as_json, **exchange)
+        return
+    refuse_options((*IMPORTING[1:], *EXCHANGING), "--import FILE or --export FILE")
+    if not device:
+        raise click.UsageError(
+            "say what to measure: --device cpu; or --import FILE to fit a predictor to a table."
+        )
     from ..workflows.profile import profile
 
     bar = _Bar(60 * minutes)

@@ -44,6 +44,7 @@ def fit(
     bytes_per_value: float,
     provenance: dict[str, Any],
     networks: Networks | None = None,
+    blocks: NDArray[np.int64] | None = None,
     folds: NDArray[np.int64] | None = None,
     regressor: Regressor | None = None,
 ) -> Predictor:
@@ -52,9 +53,13 @@ def fit(
     Intervals and accuracy are told on kernels that the regressor has not seen: each fold is
     predicted by a regressor fitted to all other rows. The one that is kept is fitted to all.
 
+    Where only sums over blocks of kernels were measured, the roofline is fitted to these sums, and
+    each is shared out in the roofline's proportions: what a kernel takes by itself is then an
+    assumption that no row tests, so accuracy and intervals are told on blocks.
+
     Args:
         columns: the kernels.
-        seconds: what each took.
+        seconds: what each took; with `blocks`, what each block took.
         device: the device's name.
         runtime: the runtime and its version.
         precision: `fp32`, `fp16` or `int8`.
@@ -62,16 +67,21 @@ def fit(
         bytes_per_value: size of an activation.
         provenance: where the rows come from.
         networks: which network each kernel belongs to, and what the networks took.
+        blocks: the block of each kernel, ascending, where only sums were measured.
         folds: the fold of each kernel; nothing is told on rows of a negative fold. By default
-            four random folds: of networks where these are known, else of kernels.
+            four random folds: of networks or blocks where these are known, else of kernels.
         regressor: what learns the residual; by default boosted trees.
     """
+    peaks = roofline.fit(columns, seconds, bytes_per_value, blocks)
+    if blocks is not None:
+        share = peaks.seconds(columns)
+        seconds = share * (seconds / np.bincount(blocks, weights=share))[blocks]
     card = Card(
         device=device,
         runtime=runtime,
         precision=precision,
         feature_set=feature_set,
-        roofline=roofline.fit(columns, seconds, bytes_per_value),
+        roofline=peaks,
         overhead=Overhead(),
         kernel_quantiles={},
         network_quantiles=_no_quantiles(),
@@ -81,7 +91,8 @@ def fit(
     )
     chosen = regressor or Trees()
     if folds is None:
-        folds = _random_folds(networks.rows if networks else np.arange(len(columns)))
+        alone = np.arange(len(columns)) if blocks is None else blocks
+        folds = _random_folds(networks.rows if networks else alone)
     unseen = np.full(len(columns), np.nan)
     for k in np.unique(folds[folds >= 0]):
         held = folds == k
@@ -98,6 +109,8 @@ def fit(
     )
     if networks is not None:
         card = _with_networks(card, networks, unseen)
+    elif blocks is not None:
+        card = _with_blocks(card, blocks[told], seconds[told], unseen[told])
     return create(card, _fit_residual(card, columns, seconds, chosen))
 
 
@@ -123,6 +136,20 @@ def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
         overhead=overhead,
         network_quantiles=quantiles(np.log(networks.latency_s / total), "networks"),
         accuracy={**card.accuracy, "held-out networks": accuracy(networks.latency_s, total)},
+    )
+
+
+def _with_blocks(card: Card, blocks: NDArray[np.int64], seconds: Seconds, unseen: Seconds) -> Card:
+    """Return the card with intervals and accuracy of blocks, and nothing told on their kernels."""
+    known = np.unique(blocks)
+    sums = [np.bincount(blocks, weights=values)[known] for values in (seconds, unseen)]
+    measured, predicted = (values.astype(np.float64) for values in sums)
+    of_blocks = quantiles(np.log(measured / predicted), "blocks")
+    return replace(
+        card,
+        kernel_quantiles={"all": of_blocks},
+        network_quantiles=of_blocks,
+        accuracy={"held-out blocks": accuracy(measured, predicted)},
     )
 
 

@@ -216,13 +216,21 @@ class Predictor:
         Raises:
             HwnasError: the folder cannot be written.
         """
+        with new_folder(folder) as beside:
+            self.write(beside)
+
+    def write(self, folder: Path) -> None:
+        """Write card and model into a folder that exists.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         import tomli_w
 
-        with new_folder(folder) as beside:
-            if self._model is not None:
-                (beside / "model.onnx").write_bytes(self._model)
-            document = {"schema": SCHEMA, **_plain(asdict(self.card))}
-            (beside / "card.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+        if self._model is not None:
+            (folder / "model.onnx").write_bytes(self._model)
+        document = {"schema": SCHEMA, **_plain(asdict(self.card))}
+        (folder / "card.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
 
     def _run(self, table: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._session is None:

@@ -55,17 +55,36 @@ class Roofline:
         return filled
 
 
-def fit(columns: Columns, seconds: NDArray[np.float64], bytes_per_value: float) -> Roofline:
+def fit(
+    columns: Columns,
+    seconds: NDArray[np.float64],
+    bytes_per_value: float,
+    blocks: NDArray[np.int64] | None = None,
+) -> Roofline:
     """Fit the peaks to measured kernels by robust least squares of log(measured / roofline).
 
     A class that was not measured takes the peak of the dense convolutions.
+
+    Args:
+        columns: the kernels.
+        seconds: what each took; with `blocks`, what each block took.
+        bytes_per_value: size of an activation.
+        blocks: the block of each kernel, ascending, where only sums were measured.
     """
     from scipy.optimize import least_squares
 
     measured = sorted({CLASSES[kind] for kind in np.unique(columns.kind)}, key=CLASSES.index)
     rng = np.random.default_rng(0)
-    some = rng.permutation(len(columns))[:5000]
-    few, target = columns.take(some), np.log(seconds[some])
+    some = rng.permutation(len(seconds))[:5000]
+    target = np.log(seconds[some])
+    if blocks is None:
+        few = columns.take(some)
+        starts = np.arange(len(some))
+    else:
+        first, last = (np.searchsorted(blocks, some, side) for side in ("left", "right"))
+        ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+        few = columns.take(np.concatenate(ranges))
+        starts = np.concatenate([[0], np.cumsum(last - first)[:-1]])
 
     def build(logs: NDArray[np.float64]) -> Roofline:
         values = np.exp(logs)
@@ -79,11 +98,14 @@ def fit(columns: Columns, seconds: NDArray[np.float64], bytes_per_value: float) 
         )
 
     def residuals(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-        difference: NDArray[np.float64] = np.log(build(logs).seconds(few)) - target
+        difference: NDArray[np.float64] = (
+            np.log(np.add.reduceat(build(logs).seconds(few), starts)) - target
+        )
         return difference
 
-    best_rate = float(np.quantile(columns.macs / seconds, 0.99))
-    values = columns.values_in + columns.values_out + columns.values_weight
+    seconds, values = seconds[some], few.values_in + few.values_out + few.values_weight
+    best_rate = float(np.quantile(np.add.reduceat(few.macs, starts) / seconds, 0.99))
+    values = np.add.reduceat(values, starts)
     best_bytes = bytes_per_value * float(np.quantile(values / seconds, 0.95))
     start = np.log([best_bytes, float(np.quantile(seconds, 0.02)), *[best_rate] * len(measured)])
     bounds = (start - np.log(1e3), start + np.log(1e2))

@@ -1,12 +1,18 @@
-"""A profile: measured networks and kernels of one device, with their provenance; a folder."""
+"""A profile: measured networks and kernels of one device, with their provenance; a folder.
+
+`profile.toml` says on what, when and how; `networks.jsonl.gz` holds a network a line, and
+`rows.jsonl.gz`, where there are any, what was measured apart from networks.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..architecture.genotype import Architecture, from_document, lower, to_document
 from ..architecture.graph import Size
@@ -38,11 +44,16 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class Profile:
-    """All measured networks of a device; `provenance` says on what, when and how."""
+    """All that was measured on a device; `provenance` says on what, when and how.
+
+    `rows` are kernels measured apart from networks, as a table holds them: each row the kernels
+    of a block, mostly one, and the seconds that they took together.
+    """
 
     device: str
     networks: tuple[NetworkRecord, ...]
     provenance: dict[str, Any]
+    rows: tuple[tuple[tuple[Kernel, ...], float], ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write the profile; the folder appears whole, replacing an older one.
@@ -50,15 +61,22 @@ class Profile:
         Raises:
             HwnasError: the folder cannot be written.
         """
+        with new_folder(folder) as beside:
+            self.write(beside)
+
+    def write(self, folder: Path) -> None:
+        """Write the profile's files into a folder that exists.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         import tomli_w
 
-        with new_folder(folder) as beside:
-            head = {"schema": SCHEMA, "device": self.device, "provenance": self.provenance}
-            (beside / "profile.toml").write_text(tomli_w.dumps(head), encoding="utf-8")
-            lines = "".join(
-                json.dumps(to_record(n), separators=(",", ":")) + "\n" for n in self.networks
-            )
-            (beside / "networks.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        head = {"schema": SCHEMA, "device": self.device, "provenance": self.provenance}
+        (folder / "profile.toml").write_text(tomli_w.dumps(head), encoding="utf-8")
+        (folder / "networks.jsonl.gz").write_bytes(_lines(map(to_record, self.networks)))
+        if self.rows:
+            (folder / "rows.jsonl.gz").write_bytes(_lines(self.rows))
 
 
 def load(folder: Path) -> Profile:
@@ -73,13 +91,36 @@ def load(folder: Path) -> Profile:
             f"{folder}: the schema is {head.get('schema')!r}, this version of hwnas reads "
             f"'{SCHEMA}'. Update hwnas, or profile the device again."
         )
-    path = folder / "networks.jsonl.gz"
+    networks = tuple(_read(folder / "networks.jsonl.gz", from_record))
+    path = folder / "rows.jsonl.gz"
+    rows = tuple(_read(path, _row)) if path.exists() else ()
+    return Profile(str(head.get("device")), networks, dict(head.get("provenance", {})), rows)
+
+
+T = TypeVar("T")
+
+
+def _lines(records: Iterable[Any]) -> bytes:
+    lines = (json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+    return gzip.compress("".join(lines).encode(), mtime=0)
+
+
+def _read(path: Path, parse: Callable[[Any], T]) -> list[T]:
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
-        networks = tuple(from_record(json.loads(line)) for line in lines)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        return [parse(json.loads(line)) for line in lines]
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not a profile's table: {error}.") from None
-    return Profile(str(head.get("device")), networks, dict(head.get("provenance", {})))
+
+
+def _row(record: Any) -> tuple[tuple[Kernel, ...], float]:
+    kernels, seconds = record
+    return tuple(_kernel(fields) for fields in kernels), float(seconds)
+
+
+def _kernel(fields: list[Any]) -> Kernel:
+    values: list[Any] = [tuple(f) if isinstance(f, list) else f for f in fields]
+    return Kernel(*values)
 
 
 def to_record(network: NetworkRecord) -> dict[str, Any]:
@@ -101,10 +142,7 @@ def from_record(record: dict[str, Any]) -> NetworkRecord:
     Raises:
         KeyError, TypeError, ValueError, UsageError: the data is not a record.
     """
-    kernels = []
-    for *fields, seconds in record["kernels"]:
-        values: list[Any] = [tuple(f) if isinstance(f, list) else f for f in fields]
-        kernels.append((Kernel(*values), float(seconds)))
+    kernels = [(_kernel(fields), float(seconds)) for *fields, seconds in record["kernels"]]
     height, width = record["resolution"]
     return NetworkRecord(
         from_document(record["architecture"]),

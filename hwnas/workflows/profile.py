@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..architecture import lower, spaces
 from ..architecture.graph import Size
@@ -23,6 +24,7 @@ from ..latency.columns import from_kernels
 from ..latency.fitting import Networks, fit, sequence_of, without_profiler
 from ..latency.predictor import Predictor
 from ..latency.regressors import Trees
+from ..lowering.kernels import Kernel
 from ..profiling.profile import Profile
 from ..profiling.session import Sample, Step, collect
 from ..scores.entropy import EntropyScore
@@ -137,14 +139,13 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
     A network's least time repeats better than its median, which one burst of other work on the
     machine moves. So networks are fitted by the least, times what the median typically adds.
     """
-    kernels = [pair for network in profile.networks for pair in network.kernels]
     counts = [len(network.kernels) for network in profile.networks]
     least_s = np.array([network.least_s for network in profile.networks])
     median_s = np.array([network.median_s for network in profile.networks])
     latency_s = least_s * float(np.median(median_s / least_s))
-    seconds = without_profiler(np.array([s for _, s in kernels]), sequence_of(counts), least_s)
+    kernels, seconds = kernel_times(profile)
     return fit(
-        from_kernels([kernel for kernel, _ in kernels]),
+        from_kernels(kernels),
         seconds,
         device=device.name,
         runtime=str(profile.provenance.get("runtime", device.runtime)),
@@ -155,6 +156,15 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         networks=Networks(sequence_of(counts), latency_s),
         regressor=Trees(count=400, leaves=31, learning_rate=0.05, min_leaf=5),
     )
+
+
+def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
+    """Return the kernels of a profile's networks and their times, without the profiler's part."""
+    pairs = [pair for network in profile.networks for pair in network.kernels]
+    rows = sequence_of([len(network.kernels) for network in profile.networks])
+    least_s = np.array([network.least_s for network in profile.networks])
+    seconds = without_profiler(np.array([time_s for _, time_s in pairs]), rows, least_s)
+    return [kernel for kernel, _ in pairs], seconds
 
 
 def samples(seed: int) -> Iterator[Sample]:

@@ -135,7 +135,9 @@ def _cells(kernel: Kernel) -> dict[str, object]:
         "stride": kernel.stride[0],
         "fused_add": int(kernel.fused_add),
     }
-    usual = tuple(-(-size // step) for size, step in zip(kernel.in_size, kernel.stride, strict=True))
+    usual = tuple(
+        -(-size // step) for size, step in zip(kernel.in_size, kernel.stride, strict=True)
+    )
     if kernel.kernel[0] != kernel.kernel[1]:
         cells["kernel_width"] = kernel.kernel[1]
     if kernel.stride[0] != kernel.stride[1]:

@@ -22,6 +22,7 @@ from ...architecture.graph import GraphBuilder, Size, Tensor
 from ...errors import UsageError
 from ...lowering.kernels import Fusion, Kernel, fuse
 from .table import (
+    GREATEST_SIZE,
     BadRow,
     Entry,
     KernelTable,
@@ -113,7 +114,9 @@ def block(key: str, batch: int, fusion: Fusion) -> tuple[Kernel, ...]:
         return _head(kind, source, target, batch)
     builder = GraphBuilder(channels, (height, width))
     if kind == "expanded_conv":
-        result = _expanded(builder, {name: parse_size(fields[name], name, least=0) for name in EXPANDED}, target)
+        result = _expanded(
+            builder, {name: parse_size(fields[name], name, least=0) for name in EXPANDED}, target
+        )
     elif kind == "Conv_1":
         result = builder.conv(builder.input, target[2], activation="relu6")
     else:
@@ -133,7 +136,7 @@ def _expanded(builder: GraphBuilder, fields: dict[str, int], target: Shape) -> T
     is_residual = fields["idskip"] == 1
     if fields["idskip"] > 1 or (is_residual and (*x.size, x.channels) != target):
         raise RowError("out of range", f"idskip is {fields['idskip']} from one shape to another")
-    if x.channels * fields["expand"] > 1 << 16:
+    if x.channels * fields["expand"] > GREATEST_SIZE:
         raise RowError("out of range", f"expand is {fields['expand']}")
     return Mobile().block(
         builder,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...lowering.kernels import Kernel
 
 REASONS = (
+    "failed",
     "missing",
     "malformed",
     "not finite",
@@ -26,10 +27,16 @@ REASONS = (
     "contradictory",
 )
 
+"""Why a row is left out. `failed` rows have no time, as their measurement failed; `missing` is any
+other cell that is empty."""
+
 TOLERANCE = 0.2
 """Times of one kernel that differ by more contradict each other; by less, their median counts."""
 
-GREATEST_SIZE = 1 << 16
+GREATEST_SIZE = 1 << 20
+SMALL_KERNEL = 7
+"""Networks run kernels up to this size on maps of any size, at the end of small images."""
+
 LATENCY_MS = (1e-6, 1e6)
 """From a nanosecond to a thousand seconds."""
 
@@ -92,7 +99,7 @@ class KernelTable:
     @property
     def failed(self) -> int:
         """Rows without a time: their measurement failed."""
-        return self.counts().get("missing", 0)
+        return self.counts().get("failed", 0)
 
     def counts(self) -> dict[str, int]:
         """Return how many rows were left out, by reason."""
@@ -182,7 +189,7 @@ def parse_time(text: str | None, what: str = "latency_ms") -> float:
         RowError: there is no time, or none that a kernel can take.
     """
     if text is None or not text.strip():
-        raise RowError("missing", f"{what} is missing")
+        raise RowError("failed", f"{what} is missing")
     try:
         time_ms = float(text)
     except ValueError:
@@ -235,7 +242,7 @@ def check_kernel(kernel: Kernel) -> Kernel:
     for axis, name in enumerate(("height", "width")):
         size, side, stride = kernel.in_size[axis], kernel.kernel[axis], kernel.stride[axis]
         # Centred on a pixel, a larger kernel has weights that never meet another pixel.
-        if side > 2 * size - 1:
+        if side > max(2 * size - 1, SMALL_KERNEL):
             raise RowError("out of range", f"a kernel of {side} on a map of {name} {size}")
         if stride > size:
             raise RowError("out of range", f"a stride of {stride} on a map of {name} {size}")

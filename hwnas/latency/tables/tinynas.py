@@ -63,7 +63,7 @@ def _entry(i: int, line: str) -> Entry:
     groups = into if kind == "Depthwise" else 1
     kernel = _conv(batch, into, (height, width), out, side, stride, groups, fused_add == 1)
     if re.fullmatch(r"-1(\.0*)?|(ms)?", found[2]):
-        raise RowError("missing", "the measurement failed")
+        raise RowError("failed", "the time is missing")
     return Entry(i, (check_kernel(kernel),), parse_time(found[2].removesuffix("ms"), "the time"))
 
 
