@@ -219,7 +219,7 @@ def test_a_device_without_a_predictor_says_how_to_make_one() -> None:
     [
         (b"", "lacks the columns"),
         (b"a,b\n1,2\n", "lacks the columns"),
-        (b"\x1f\x8b broken", "not a CSV file|UTF-8|lacks|codec"),
+        (b"\x1f\x8b broken", "not a table"),
         (",".join(tables.COLUMNS).encode() + b"\n", "no usable row"),
     ],
 )

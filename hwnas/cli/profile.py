@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--device", metavar="CONNECTION", help="cpu: this machine; with --export a known device."
 )
-@click.option("--name", default="", help="What to call the device; by default its connection.")
+@click.option(
+    "--name", default="", help="What to call the device; by default as its connection or its table."
+)
 @click.option("--minutes", type=float, default=2.0, show_default=True, help="Time to measure.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the networks.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted profile.")

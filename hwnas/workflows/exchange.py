@@ -206,6 +206,7 @@ def export_table(
         size, images = resolution or device.resolution, batch or device.batch
         predictor = load_predictor(device)
         table, source = _predicted(predictor, device, size, images), "predicted"
+        count = len(table.seconds)
         comment = (
             f"PREDICTED, not measured: sums of what hwnas {__version__} predicts for each kernel\n"
             f"on {device.name} ({device.runtime}, {device.precision}); milliseconds for a batch "
@@ -225,9 +226,11 @@ def export_table(
                 "write. A YAML table (--format proxyless) holds what its predictor says; "
                 f"'hwnas profile --device {device.connection or 'CONNECTION'}' measures a device."
             )
-        table, source = median_of_repeats(_measured(profile)), "measured"
+        rows = _measured(profile)
+        count = len(rows)
+        table, source = median_of_repeats(rows), "measured"
         comment = f"Measured on {device.name}, milliseconds for a batch."
-    left_out = write(path, table, chosen, fusion=device.fusion, comment=comment)
+    done = write(path, table, chosen, fusion=device.fusion, comment=comment)
     return {
         "schema": "hwnas.profile-export/1",
         "device": device.name,
@@ -235,9 +238,9 @@ def export_table(
         "format": chosen,
         "source": source,
         "of": table.of,
-        "rows": len(table.seconds) - sum(left_out.values()),
-        "merged_rows": table.merged,
-        "left_out": left_out,
+        "rows": done.rows,
+        "merged_rows": count - done.rows - sum(done.left_out.values()),
+        "left_out": done.left_out,
     }
 
 

@@ -16,9 +16,19 @@ from ...lowering.kernels import Fusion
 from ...store.files import write_atomic
 from . import csv_table, proxyless, tinynas
 from .csv_table import COLUMNS
-from .table import BadRow, Entry, KernelTable, sort_out, table_of
+from .table import BadRow, Entry, KernelTable, Written, sort_out, table_of
 
-__all__ = ["COLUMNS", "FORMATS", "BadRow", "KernelTable", "format_of", "read", "table_of", "write"]
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "BadRow",
+    "KernelTable",
+    "Written",
+    "format_of",
+    "read",
+    "table_of",
+    "write",
+]
 
 FORMATS = {
     "csv": (".csv",),
@@ -99,8 +109,8 @@ def write(
     *,
     fusion: Fusion | None = None,
     comment: str = "",
-) -> dict[str, int]:
-    """Write a table and return how many rows, by operator, its format cannot say.
+) -> Written:
+    """Write a table and return what the file then holds.
 
     Args:
         path: the file, packed by gzip where it ends in `.gz`; it appears whole, or not at all.
@@ -120,14 +130,14 @@ def write(
             "write it with --format proxyless."
         )
     if chosen == "csv":
-        text, left_out = csv_table.render(table)
+        text, done = csv_table.render(table)
     elif chosen == "tinynas":
-        text, left_out = tinynas.render(table)
+        text, done = tinynas.render(table)
     else:
-        text, left_out = proxyless.render(table, fusion or Fusion())
+        text, done = proxyless.render(table, fusion or Fusion())
         text = "".join(f"# {line}\n" for line in comment.splitlines()) + text
-    if sum(left_out.values()) == len(table.seconds):
+    if not done.rows:
         raise UsageError(f"the format '{chosen}' can say none of the table's rows.")
     data = text.encode()
     write_atomic(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    return dict(left_out)
+    return done

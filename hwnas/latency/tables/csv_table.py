@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator
 
 from ...errors import UsageError
 from ...lowering.kernels import Kernel
-from .table import BadRow, Entry, KernelTable, RowError, check_kernel, parse_size, parse_time
+from .table import (
+    BadRow,
+    Entry,
+    KernelTable,
+    RowError,
+    Written,
+    check_kernel,
+    parse_size,
+    parse_time,
+)
 
 COLUMNS = (
     "type",
@@ -102,12 +110,8 @@ def _kernel(row: dict[str, str]) -> Kernel:
     )
 
 
-def render(table: KernelTable) -> tuple[str, Counter[str]]:
-    """Return a table as text. Every kernel can be written; the counter stays empty.
-
-    Raises:
-        UsageError: the table holds times of blocks.
-    """
+def render(table: KernelTable) -> tuple[str, Written]:
+    """Return a table as text, with all of its rows: every kernel can be written."""
     rows = [_cells(kernel) for kernel in table.kernels]
     optional = [name for name in OPTIONAL if any(name in row for row in rows)]
     text = io.StringIO()
@@ -115,7 +119,7 @@ def render(table: KernelTable) -> tuple[str, Counter[str]]:
     writer.writeheader()
     for row, time_s in zip(rows, table.seconds.tolist(), strict=True):
         writer.writerow(row | {"latency_ms": f"{1e3 * time_s:.9g}"})
-    return text.getvalue(), Counter()
+    return text.getvalue(), Written(len(rows), {})
 
 
 def _cells(kernel: Kernel) -> dict[str, object]:

@@ -27,6 +27,7 @@ from .table import (
     Entry,
     KernelTable,
     RowError,
+    Written,
     check_kernel,
     median_of_repeats,
     parse_size,
@@ -228,8 +229,8 @@ def skeleton(size: Size, batch: int, fusion: Fusion) -> list[tuple[Kernel, ...]]
     return [block(key, batch, fusion) for key in keys]
 
 
-def render(table: KernelTable, fusion: Fusion) -> tuple[str, Counter[str]]:
-    """Return a table as text, and how many rows of which operator the form cannot name.
+def render(table: KernelTable, fusion: Fusion) -> tuple[str, Written]:
+    """Return a table as text.
 
     Raises:
         UsageError: the rows are of several batches, which the form does not state.
@@ -251,4 +252,5 @@ def render(table: KernelTable, fusion: Fusion) -> tuple[str, Counter[str]]:
             left_out[kernels[0].op] += 1
         else:
             found[key] = {"mean": float(f"{1e3 * time_s:.9g}")}
-    return yaml.safe_dump(found, sort_keys=False, width=1000), left_out
+    text = yaml.safe_dump(found, sort_keys=False, width=1000)
+    return text, Written(len(found), dict(left_out))

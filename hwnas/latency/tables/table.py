@@ -61,6 +61,13 @@ class Entry(NamedTuple):
     latency_ms: float
 
 
+class Written(NamedTuple):
+    """What a file holds: its rows, and by operator how many its format cannot say."""
+
+    rows: int
+    left_out: dict[str, int]
+
+
 class RowError(ValueError):
     """A row makes no sense; `reason` is one of REASONS."""
 

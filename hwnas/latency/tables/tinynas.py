@@ -18,6 +18,7 @@ from .table import (
     Entry,
     KernelTable,
     RowError,
+    Written,
     check_kernel,
     median_of_repeats,
     parse_size,
@@ -103,8 +104,8 @@ def expressible(kernel: Kernel) -> Kernel | None:
     return bare if bare == kernel._replace(activation=True, unless_multiple=0) else None
 
 
-def render(table: KernelTable) -> tuple[str, Counter[str]]:
-    """Return a table as text, and how many kernels of which operator the form cannot say."""
+def render(table: KernelTable) -> tuple[str, Written]:
+    """Return a table as text; kernels that the form cannot tell apart become one, their median."""
     rows: list[tuple[tuple[Kernel, ...], float]] = []
     left_out: Counter[str] = Counter()
     for kernel, time_s in zip(table.kernels, table.seconds.tolist(), strict=True):
@@ -128,4 +129,4 @@ def render(table: KernelTable) -> tuple[str, Counter[str]]:
             int(kernel.fused_add),
         )
         lines.append(f"{{{','.join(map(str, fields))}}} {1e3 * time_s:.9g}\n")
-    return "".join(lines), left_out
+    return "".join(lines), Written(len(lines), dict(left_out))
