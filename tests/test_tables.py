@@ -53,6 +53,7 @@ AvgPool-input:16x16x128-output:1x1x128: {mean: 0.125}
 Logits-input:16x16x128-output:10:
   mean: 0.25
 """
+DOCS = (Path(__file__).parent.parent / "docs" / "tables.md").read_text(encoding="utf-8")
 GOLDEN = {"csv": CSV, "tinynas": TEXT, "proxyless": YAML}
 ENDINGS = {"csv": ".csv", "tinynas": ".txt", "proxyless": ".yaml"}
 
@@ -312,6 +313,18 @@ def test_a_bad_row_is_left_out_and_named(
     assert table.bad[0].line == good.count("\n") + 1
     assert str(table.bad[0]).startswith(f"line {good.count(chr(10)) + 1}: ")
     assert rows_of(table) == rows_of(tables.read(written(tmp_path, good, ENDINGS[format])))
+
+
+@pytest.mark.parametrize(
+    ("format", "at", "count"), [("csv", 1, 3), ("tinynas", 2, 2), ("proxyless", 3, 4)]
+)
+def test_the_examples_of_the_docs_are_tables(
+    format: str, at: int, count: int, tmp_path: Path
+) -> None:
+    example = DOCS.split("\n```")[2 * at - 1].partition("\n")[2]
+    table = tables.read(written(tmp_path, example, ENDINGS[format]))
+    assert (len(table.seconds), table.bad) == (count, ())
+    assert all(f"`{reason}`" in DOCS for reason in REASONS)
 
 
 def test_repeats_duplicates_and_contradictions(tmp_path: Path) -> None:
@@ -633,6 +646,7 @@ def test_a_device_like_another_takes_what_is_not_said(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--export", "x.csv", "--device", "v100-trt-fp16"], "no profile"),
+        (["--export", "x.csv", "--device", "pixel2-cpu-fp32"], "no profile"),
         (["--export", "x.yaml", "--device", "cpu"], "no predictor yet"),
         (["--export", "x.csv", "--device", "nothing"], "no device 'nothing'"),
         (["--export", "x.parquet", "--device", "cpu"], "names no format"),

@@ -199,7 +199,8 @@ def export_table(
     if path.exists() and not force:
         raise UsageError(f"{path} exists already: choose another file, or give --force.")
     found = shelf.entries("profiles").get(device.name)
-    profile = profiles.load(found) if found else None
+    # A folder of published figures, from which nothing was measured here, is no profile.
+    profile = profiles.load(found) if found and (found / "profile.toml").exists() else None
     of_blocks = profile is not None and table_of(profile.rows).of == "blocks"
     comment = ""
     if chosen == "proxyless" and not of_blocks:
