@@ -642,6 +642,15 @@ def test_a_device_like_another_takes_what_is_not_said(tmp_path: Path) -> None:
     assert device.fusion == spec.load("v100-trt-fp16").fusion
 
 
+@pytest.mark.parametrize("name", spec.names())
+def test_any_device_can_be_the_example(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, synthetic_csv(60))
+    _, document = exchange.import_table(path, name="mine", like=name)
+    assert document["kind"] == ("gpu" if name.startswith("v100") else "cpu")
+    assert document["precision"] == spec.load(name).precision
+    assert load_predictor(spec.load("mine")).card.device == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

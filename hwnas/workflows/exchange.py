@@ -302,8 +302,9 @@ def _kind(base: DeviceSpec | None, kind: str | None) -> str:
             f"({', '.join(spec.names())})."
         )
     found = shelf.entries("predictors").get(base.name)
-    if found is not None:
-        return load(found).card.feature_set
+    learned = load(found).card.feature_set if found is not None else ""
+    if learned:  # a predictor may be a roofline alone
+        return learned
     return "gpu" if base.runtime == "tensorrt" else "cpu"
 
 
