@@ -191,7 +191,9 @@ def test_sampled_networks_are_reproducible_and_mixed() -> None:
     a = list(itertools.islice(samples(3), 12))
     b = list(itertools.islice(samples(3), 12))
     assert a == b
-    assert {row.family for s in a for row in s.architecture.rows} == {"bottleneck", "mobile"}
+    inside = [s.architecture for s in a if s.architecture is not None]
+    assert {row.family for found in inside for row in found.rows} == {"bottleneck", "mobile"}
+    assert [s.probe is not None for s in a] == 3 * [False, False, False, True]
 
 
 def test_a_device_is_saved_and_found(own_shelf: Path) -> None:

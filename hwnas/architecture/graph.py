@@ -10,7 +10,8 @@ of that space at once, and every cost read off it is a table over these axes.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,16 @@ INPUT = -1
 class Layer(NamedTuple):
     """One node of the graph.
 
-    `op` is one of `conv`, `avg_pool`, `max_pool`, `add` and `output`. `activation` is applied to
-    the node's result and `norm` says that a convolution is followed by a batch normalisation.
-    `main` marks the convolutions of the main path, the ones that carry the entropy and that the
-    cost `layers` counts. An `output` node hands its input to the outside as the feature map of
-    `stage`.
+    `op` is `conv`, `avg_pool`, `max_pool`, `add`, `output`, or another of the operators that
+    `GraphBuilder` adds and `lowering.operators` names. `activation` is applied to the node's
+    result and `norm` says that a convolution is followed by a batch normalisation. `main` marks
+    the convolutions of the main path, the ones that carry the entropy and that the cost `layers`
+    counts. An `output` node hands its input to the outside as the feature map of `stage`; a `part`
+    is one result of the `split` that it reads; a `view` has the same values in another shape.
+
+    Of an operator that moves or combines values, `in_channels` and `in_size` describe the work as
+    `lowering.kernels.Kernel` has it; `out_channels` and `out_size` are the shape of the result.
+    Rows of values (tokens) have the size (rows, 1).
     """
 
     op: str
@@ -96,9 +102,12 @@ class GraphBuilder:
         groups: Channels = 1,
         activation: str | None = None,
         main: bool = True,
+        padded: bool = True,
     ) -> Tensor:
-        """Add a convolution, padded by kernel // 2, with batch normalisation."""
+        """Add a convolution with batch normalisation, padded by kernel // 2 or not at all."""
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
+        if not padded:
+            size = ((x.size[0] - kernel) // stride + 1, (x.size[1] - kernel) // stride + 1)
         return self._append(
             Layer(
                 "conv",
@@ -149,6 +158,73 @@ class GraphBuilder:
             )
         )
 
+    def global_pool(self, x: Tensor, op: str = "global_avg_pool") -> Tensor:
+        """Average a feature map to one position: `global_avg_pool`, or a `reduce` over axes."""
+        return self._change(op, x, x.channels, (1, 1), kernel=x.size)
+
+    def unary(self, x: Tensor, op: str) -> Tensor:
+        """Apply an activation, or `scale` or `shift` by a constant."""
+        return self._change(op, x, x.channels, x.size)
+
+    def mul(self, x: Tensor, y: Tensor) -> Tensor:
+        """Multiply two feature maps; the second may have one position, which is broadcast."""
+        layer = Layer("mul", (x.layer, y.layer), x.channels, x.channels, x.size, x.size)
+        return self._append(layer._replace(stage=self.stage))
+
+    def concat(self, maps: Sequence[Tensor]) -> Tensor:
+        """Put feature maps behind each other along the channels."""
+        channels, size = sum(x.channels for x in maps), maps[0].size
+        inputs = tuple(x.layer for x in maps)
+        return self._append(
+            Layer("concat", inputs, channels, channels, size, size, stage=self.stage)
+        )
+
+    def split(self, x: Tensor, parts: int) -> list[Tensor]:
+        """Share out the channels of a feature map evenly."""
+        whole = self._change("split", x, x.channels, x.size)
+        return [self._change("part", whole, x.channels // parts, x.size) for _ in range(parts)]
+
+    def upsample(self, x: Tensor, factor: int) -> Tensor:
+        """Enlarge a feature map by a whole factor, each value repeated."""
+        size = (x.size[0] * factor, x.size[1] * factor)
+        return self._change("upsample", x, x.channels, size)
+
+    def shuffle(self, x: Tensor, groups: int) -> Tensor:
+        """Interleave the channels of groups (ShuffleNet, https://arxiv.org/abs/1707.01083)."""
+        moved = (x.channels, (x.size[0] * x.size[1], 1))
+        return self._change("shuffle", x, x.channels, x.size, moved=moved, groups=groups)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Turn a feature map into one row of channels for each position."""
+        rows = x.size[0] * x.size[1]
+        return self._change("tokens", x, x.channels, (rows, 1), moved=(rows * x.channels, (1, 1)))
+
+    def linear(self, x: Tensor, channels: int, op: str = "linear") -> Tensor:
+        """Multiply rows by weights and add a bias; op `gemm` does so for one position of a map."""
+        return self._change(op, x, channels, x.size)
+
+    def layer_norm(self, x: Tensor) -> Tensor:
+        """Normalise each row."""
+        return self._change("layer_norm", x, x.channels, x.size)
+
+    def attention(self, x: Tensor, heads: int) -> Tensor:
+        """Multi-head self-attention over rows (https://arxiv.org/abs/1706.03762), projected."""
+        rows, width = x.size[0], x.channels // heads
+        query, key, value = (self.linear(x, x.channels) for _ in range(3))
+        moved = (rows * heads, (width, 1))
+        by_head: dict[str, Any] = {"groups": heads, "moved": moved}
+        query = self._change("heads", query, heads, (rows, width), **by_head)
+        value = self._change("heads", value, heads, (rows, width), **by_head)
+        by_head["moved"] = (rows * x.channels, (1, 1))
+        key = self._change("keys", key, heads, (width, rows), **by_head)
+        scores = self._product(query, key, heads * width, heads * rows, rows, heads)
+        scores = self._change("scale", scores, heads * rows, (rows, 1))
+        along_rows = (rows, (heads * rows, 1))
+        scores = self._change("softmax", scores, heads * rows, (rows, 1), moved=along_rows)
+        mixed = self._product(scores, value, heads * rows, heads * width, rows, heads)
+        merged = self._change("merge", mixed, x.channels, (rows, 1), moved=moved, groups=heads)
+        return self.linear(merged, x.channels)
+
     def output(self, x: Tensor) -> Tensor:
         """Hand `x` to the outside as the feature map of the current stage."""
         return self._append(
@@ -159,6 +235,28 @@ class GraphBuilder:
         """Return the finished graph."""
         source = self.input
         return Graph(tuple(self.layers), source.channels, source.size, batch, input_activation)
+
+    def _change(
+        self,
+        op: str,
+        x: Tensor,
+        channels: Channels,
+        size: Size,
+        *,
+        moved: tuple[Channels, Size] | None = None,
+        kernel: Size = (1, 1),
+        groups: Channels = 1,
+    ) -> Tensor:
+        into, in_size = moved or (x.channels, x.size)
+        layer = Layer(op, (x.layer,), into, channels, in_size, size, kernel, groups=groups)
+        return self._append(layer._replace(stage=self.stage))
+
+    def _product(
+        self, x: Tensor, y: Tensor, into: int, channels: int, rows: int, groups: int
+    ) -> Tensor:
+        size = (rows, 1)
+        layer = Layer("matmul", (x.layer, y.layer), into, channels, size, size, groups=groups)
+        return self._append(layer._replace(stage=self.stage))
 
     def _append(self, layer: Layer) -> Tensor:
         self.layers.append(layer)

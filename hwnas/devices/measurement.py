@@ -49,12 +49,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class KernelTiming:
-    """One executed kernel: the name and operator of its node, the shape of its result, samples."""
+    """One executed kernel: the name and operator of its node, the shape of its result, samples.
+
+    `in_shapes` are the shapes of its operands, weights included, where the runtime tells them.
+    """
 
     name: str
     op: str
     out_shape: tuple[int, ...]
     samples_s: tuple[float, ...]
+    in_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def seconds(self) -> float:

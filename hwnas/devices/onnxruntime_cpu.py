@@ -62,9 +62,9 @@ class OnnxRuntimeCpu:
         graph = lower(narrow, (32, 32))
         timings, _ = self.profile(to_onnx(graph, filler(graph)).SerializeToString(), seconds=0.0)
         if not any(timing.op == "ReorderOutput" for timing in timings):
-            return Fusion()
+            return Fusion(rules="onnxruntime")
         stem = timings[0].out_shape[1]  # eight channels, padded to a block
-        return Fusion(output="reorder_output", block=stem if stem > 1 else 0)
+        return Fusion(output="reorder_output", block=stem if stem > 1 else 0, rules="onnxruntime")
 
     def measure(
         self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
@@ -194,16 +194,17 @@ def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
         KernelTiming(
             name.removesuffix("_nchwc"),
             about[name]["op_name"],
-            _shape(about[name]),
+            (_shapes(about[name], "output_type_shape") or ((),))[0],
             tuple(durations[skip:]),
+            _shapes(about[name], "input_type_shape"),
         )
         for name, durations in samples.items()
     ]
 
 
-def _shape(args: dict[str, Any]) -> tuple[int, ...]:
-    shapes = args.get("output_type_shape") or [{"": []}]
-    return tuple(next(iter(shapes[0].values()), ()))
+def _shapes(args: dict[str, Any], which: str) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a node's operands or results."""
+    return tuple(tuple(next(iter(typed.values()), ())) for typed in args.get(which) or ())
 
 
 def _first_line(error: Exception) -> str:

@@ -9,17 +9,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..lowering import operators
 from ..lowering.kernels import Kernel
 
 Column = NDArray[np.float64]
-CLASSES = ("dense", "pointwise", "depthwise", "pool", "copy", "other")
-_OPS = {"avg_pool": "pool", "max_pool": "pool", "add": "copy"}
-_OPS |= {"reorder_input": "copy", "reorder_output": "copy"}
+
+CLASSES = (
+    "dense",
+    "pointwise",
+    "depthwise",
+    "pool",
+    "copy",
+    "other",
+    "grouped",
+    "matmul",
+    "elementwise",
+    "transcendental",
+    "reduce",
+    "normalise",
+    "transpose",
+    "resize",
+)
+"""Kinds of kernels that are limited by the same part of a device; `other` is none of them."""
+
+_MULTIPLIES = np.array(
+    [name in ("dense", "pointwise", "depthwise", "grouped", "matmul") for name in CLASSES]
+)
+_OPS = {
+    **dict.fromkeys(operators.POOLS.values(), "pool"),
+    **dict.fromkeys(operators.MOVING.values(), "copy"),
+    **dict.fromkeys(("reorder_input", "reorder_output"), "copy"),
+    **dict.fromkeys(operators.ELEMENTWISE, "elementwise"),
+    **dict.fromkeys(operators.TRANSCENDENTAL, "transcendental"),
+    **dict.fromkeys(operators.REDUCING.values(), "reduce"),
+    **dict.fromkeys(operators.NORMALISING.values(), "normalise"),
+    **dict.fromkeys(operators.RESIZING.values(), "resize"),
+    "transpose": "transpose",
+    "matmul": "matmul",
+}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Kernels as arrays of one length. `kind` indexes CLASSES."""
+    """Kernels as arrays of one length. `kind` indexes CLASSES.
+
+    `kernel` is the area of a window, or the nominal operations per value of other operators.
+    """
 
     kind: NDArray[np.int8]
     batch: Column
@@ -33,6 +68,7 @@ class Columns:
     stride: Column
     groups: Column
     fused_add: Column
+    plain: Column
 
     def __len__(self) -> int:
         """Return the number of kernels."""
@@ -41,6 +77,12 @@ class Columns:
     def take(self, rows: Any) -> Columns:
         """Return some of the kernels."""
         return Columns(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @property
+    def multiplies(self) -> NDArray[np.bool_]:
+        """Which kernels are products: convolutions and matrix products."""
+        found: NDArray[np.bool_] = _MULTIPLIES[self.kind]
+        return found
 
     @property
     def rows(self) -> Column:
@@ -55,7 +97,7 @@ class Columns:
     @property
     def macs(self) -> Column:
         """Multiply-adds of the whole batch; comparisons and additions of other operators."""
-        return self.rows * self.out_channels * np.where(self.kind <= 2, self.depth, self.kernel)
+        return self.rows * self.out_channels * np.where(self.multiplies, self.depth, self.kernel)
 
     @property
     def values_in(self) -> Column:
@@ -70,7 +112,7 @@ class Columns:
     @property
     def values_weight(self) -> Column:
         """Weights read."""
-        return np.where(self.kind <= 2, self.depth * self.out_channels, 0.0)
+        return np.where(self.multiplies, self.depth * self.out_channels, 0.0)
 
 
 def kind_of(kernel: Kernel) -> int:
@@ -78,14 +120,15 @@ def kind_of(kernel: Kernel) -> int:
     if kernel.op != "conv":
         return CLASSES.index(_OPS.get(kernel.op, "other"))
     groups = np.asarray(kernel.groups)
-    if np.all(groups > 1) and np.all(groups == kernel.in_channels):
-        return CLASSES.index("depthwise")
+    if np.all(groups > 1):
+        each = np.all(groups == np.asarray(kernel.in_channels))
+        return CLASSES.index("depthwise" if each else "grouped")
     return CLASSES.index("dense" if max(kernel.kernel) > 1 else "pointwise")
 
 
 def from_kernels(kernels: Sequence[Kernel]) -> Columns:
     """Return the columns of kernels with whole-number channels."""
-    table = np.array([_scalars(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 11)
+    table = np.array([_scalars(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 12)
     kinds = np.array([kind_of(kernel) for kernel in kernels], dtype=np.int8)
     return Columns(kinds, *table.T)
 
@@ -114,8 +157,9 @@ def _scalars(kernel: Kernel) -> list[Any]:
         *kernel.in_size,
         kernel.out_channels,
         *kernel.out_size,
-        kernel.kernel[0] * kernel.kernel[1],
+        operators.WORK.get(kernel.op, kernel.kernel[0] * kernel.kernel[1]),
         max(kernel.stride),
         kernel.groups,
         kernel.fused_add,
+        kernel.plain,
     ]

@@ -98,8 +98,9 @@ class Prediction:
     """A network's predicted latency, the interval that covers the truth at `confidence`.
 
     `kernels_s` are the kernels' shares of the total, without its constant. `unlike` counts the
-    operators that were never measured and are answered by the roofline; `extrapolated_share` is
-    the share of the time on these and on kernels larger or smaller than any measured.
+    operators that were never measured and are answered by the roofline, `unlike_share` is the
+    share of the time on them; `extrapolated_share` is the share on these and on kernels larger or
+    smaller than any measured.
     """
 
     latency_s: float
@@ -108,6 +109,7 @@ class Prediction:
     kernels_s: tuple[float, ...]
     extrapolated_share: float
     unlike: dict[str, int]
+    unlike_share: float = 0.0
 
 
 class Predictor:
@@ -132,7 +134,10 @@ class Predictor:
         for start in range(0, len(columns), BATCH_ROWS):
             part = columns.take(slice(start, start + BATCH_ROWS))
             base = self.card.roofline.seconds(part)
-            _, table = features.build(self.card.feature_set, part, base)
+            names, table = features.build(self.card.feature_set, part, base)
+            if names != list(self.card.features):
+                # The card of an older version, which knew fewer features.
+                table = table[:, [names.index(name) for name in self.card.features]]
             ratio = np.exp(self._run(table))
             seconds[start : start + BATCH_ROWS] = base * np.where(measured[part.kind], ratio, 1.0)
         return seconds
@@ -183,9 +188,11 @@ class Predictor:
         total = self.constant_s + float(shares.sum())
         low, high = self.card.network_quantiles.factors(confidence)
         unlike: dict[str, int] = {}
-        for kernel in kernels:
+        unlike_s = 0.0
+        for kernel, share in zip(kernels, shares.tolist(), strict=True):
             if CLASSES[kind_of(kernel)] not in self.card.measured:
                 unlike[kernel.op] = unlike.get(kernel.op, 0) + 1
+                unlike_s += share
         strange = float(shares[self.extrapolated(columns)].sum())
         return Prediction(
             total,
@@ -194,6 +201,7 @@ class Predictor:
             tuple(shares.tolist()),
             strange / total,
             unlike,
+            unlike_s / total,
         )
 
     def extrapolated(self, columns: Columns) -> NDArray[np.bool_]:
@@ -280,6 +288,9 @@ def load(folder: Path) -> Predictor:
         )
     if card.feature_set not in features.FEATURE_SETS:
         raise UsageError(f"{path}: unknown feature set '{card.feature_set}'. Update hwnas.")
+    known = features.names(card.feature_set)
+    if missing := [name for name in card.features if name not in known]:
+        raise UsageError(f"{path}: unknown feature '{missing[0]}'. Update hwnas.")
     return Predictor(card, model)
 
 

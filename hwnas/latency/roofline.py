@@ -10,12 +10,23 @@ from numpy.typing import NDArray
 from .columns import CLASSES, Column, Columns
 
 
+LIKE = {
+    "grouped": "dense",
+    "matmul": "pointwise",
+    "reduce": "pool",
+    **dict.fromkeys(("elementwise", "normalise", "transpose", "resize"), "copy"),
+    "transcendental": "other",
+}
+"""The class whose peak stands for that of one that was not measured."""
+
+
 @dataclass(frozen=True)
 class Roofline:
     """A smooth maximum of arithmetic and memory time, plus a launch cost (Williams et al. 2009).
 
     Attributes:
-        macs_per_s: peak multiply-adds per second, by class of kernel.
+        macs_per_s: peak multiply-adds per second, by class of kernel; a class that is not named
+            takes the peak of the class it is most like.
         bytes_per_s: memory bandwidth.
         launch_s: what every kernel costs.
         bytes_per_value: size of an activation or a weight.
@@ -31,9 +42,15 @@ class Roofline:
     bytes_per_value: float
     half: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
+    def peak(self, name: str) -> float:
+        """Return the multiply-adds per second of a class."""
+        if name in self.macs_per_s:
+            return self.macs_per_s[name]
+        return self.macs_per_s[LIKE[name]]
+
     def seconds(self, columns: Columns) -> Column:
         """Return the time of each kernel at the device's peaks; positive for every operator."""
-        peaks = np.array([self.macs_per_s[name] for name in CLASSES])
+        peaks = np.array([self.peak(name) for name in CLASSES])
         arithmetic = self._work(columns) / peaks[columns.kind]
         values = columns.values_in + columns.values_out + columns.values_weight
         memory = self.bytes_per_value / self.bytes_per_s * values
@@ -51,7 +68,7 @@ class Roofline:
             :, columns.kind
         ]
         filled: Column = (columns.rows + rows) * (columns.out_channels + width)
-        filled *= np.where(columns.kind <= 2, columns.depth, columns.kernel) + depth
+        filled *= np.where(columns.multiplies, columns.depth, columns.kernel) + depth
         return filled
 
 
@@ -63,7 +80,7 @@ def fit(
 ) -> Roofline:
     """Fit the peaks to measured kernels by robust least squares of log(measured / roofline).
 
-    A class that was not measured takes the peak of the dense convolutions.
+    A class that was not measured takes the peak of the one that it is most like.
 
     Args:
         columns: the kernels.
@@ -91,7 +108,7 @@ def fit(
         peaks = dict(zip(measured, values[2:].tolist(), strict=True))
         default = peaks.get("dense", max(peaks.values()))
         return Roofline(
-            {name: peaks.get(name, default) for name in CLASSES},
+            {name: peaks.get(name, peaks.get(LIKE.get(name, ""), default)) for name in CLASSES},
             float(values[0]),
             float(values[1]),
             bytes_per_value,

@@ -3,81 +3,88 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture.graph import INPUT, Graph, Layer, Size
 from ..errors import UsageError
+from .onnx_shapes import Shapes, fix_inputs, infer, load
+from .operators import BINARY, CONSTANT, FREE, MOVING, NORMALISING, POOLS, REDUCING, UNARY
 
 if TYPE_CHECKING:
     import onnx
 
-ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"}
-"""Operators that runtimes run inside the convolution before them."""
 
-FREE = {"Identity", "Dropout", "Constant", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape"}
-"""Operators that move no data at inference."""
+def read(
+    path: Path,
+    resolution: Size | None = None,
+    batch: int | None = None,
+    dims: dict[str, int] | None = None,
+) -> Graph:
+    """Return the graph of an ONNX file.
 
-POOLS = {
-    "AveragePool": "avg_pool",
-    "GlobalAveragePool": "avg_pool",
-    "MaxPool": "max_pool",
-    "GlobalMaxPool": "max_pool",
-}
-
-
-def read(path: Path, resolution: Size | None = None, batch: int | None = None) -> Graph:
-    """Return the graph of an ONNX file, normalisations folded and activations merged.
-
-    An operator that is neither convolution, pool nor addition becomes a layer of its own name.
+    An operator that hwnas does not know becomes a layer of the name that ONNX gives it.
 
     Args:
         path: the file.
-        resolution: height and width where the file leaves them open.
+        resolution: height and width of images where the file leaves them open.
         batch: images at a time where the file leaves them open.
+        dims: further open dimensions, by name.
 
     Raises:
         UsageError: the file is not an ONNX model, or leaves a size open that was not given.
     """
-    return of_model(_load(path), str(path), resolution, batch)
+    return of_model(load(path), str(path), resolution, batch, dims)
 
 
 def of_model(
-    model: onnx.ModelProto, source: str, resolution: Size | None = None, batch: int | None = None
+    model: onnx.ModelProto,
+    source: str,
+    resolution: Size | None = None,
+    batch: int | None = None,
+    dims: dict[str, int] | None = None,
 ) -> Graph:
     """Return the graph of a model; see `read`."""
-    import onnx
-
-    shape = _input_shape(model, source, resolution, batch)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:  # onnx raises bare RuntimeErrors, too
-        raise UsageError(f"{source}: shapes cannot be inferred ({_line(error)}).") from None
-    return _Reader(inferred, source, shape).graph()
+    fix_inputs(model, source, resolution, batch, dims or {})
+    return _Reader(model, source, infer(model, source)).graph()
 
 
 class _Reader:
-    def __init__(self, model: onnx.ModelProto, source: str, shape: list[int]) -> None:
-        self._model = model
+    def __init__(self, model: onnx.ModelProto, source: str, shapes: Shapes) -> None:
+        self._graph = model.graph
         self._source = source
-        self._shape = shape
-        self._sizes = _shapes(model)
-        self._weights = {tensor.name for tensor in model.graph.initializer}
+        self._shapes = shapes
+        constant = {tensor.name for tensor in model.graph.initializer}
+        self._inputs = [t.name for t in model.graph.input if t.name not in constant]
+        self._batch = shapes.of(self._inputs[0])[0] if shapes.of(self._inputs[0]) else 1
         self._layers: list[Layer] = []
-        # Which layer computes a tensor; INPUT for the images.
-        self._producer: dict[str, int] = {}
+        # Which layer computes a tensor; INPUT for what comes in.
+        self._producer: dict[str, int] = dict.fromkeys(self._inputs, INPUT)
+        self._handlers: dict[str, Callable[[Any, Layer, list[str]], Layer]] = {
+            "Conv": self._convolution,
+            "ConvTranspose": self._convolution,
+            "Gemm": self._product,
+            "MatMul": self._product,
+            "Transpose": self._transpose,
+            "Concat": self._concat,
+            "Resize": self._resize,
+            "Upsample": self._resize,
+            **dict.fromkeys(POOLS, self._pool),
+            **dict.fromkeys(REDUCING, self._reduction),
+            **dict.fromkeys(NORMALISING, self._rows),
+            **dict.fromkeys(BINARY, self._binary),
+            "Mod": self._binary,
+            "BatchNormalization": self._named("batch_norm"),
+            **{name: self._named(op) for name, op in UNARY.items()},
+            **{n: self._named(op) for n, op in MOVING.items() if n != "Concat"},
+        }
 
     def graph(self) -> Graph:
         """Return the graph of layers."""
-        for tensor in self._model.graph.input:
-            self._producer[tensor.name] = INPUT
-        uses: dict[str, int] = {}
-        for node in self._model.graph.node:
-            for name in node.input:
-                uses[name] = uses.get(name, 0) + 1
-        for node in self._model.graph.node:
-            self._node(node, uses)
-        for number, tensor in enumerate(self._model.graph.output, 1):
+        for node in self._graph.node:
+            self._node(node)
+        for number, tensor in enumerate(self._graph.output, 1):
             i = self._producer.get(tensor.name, INPUT)
             if i >= 0:
                 before = self._layers[i]
@@ -85,152 +92,202 @@ class _Reader:
                 channels, size = before.out_channels, before.out_size
                 output = Layer("output", (i,), channels, channels, size, size, stage=stage)
                 self._layers.append(output)
-        batch, depth, height, width = self._shape
-        return Graph(tuple(self._layers), depth, (height, width), batch)
+        if not self._layers:
+            raise UsageError(f"{self._source} computes nothing from its inputs.")
+        channels, size = self._size(self._inputs[0])
+        return Graph(tuple(self._layers), channels, size, self._batch)
 
-    def _node(self, node: Any, uses: dict[str, int]) -> None:
-        sources = [name for name in node.input if name and name in self._producer]
-        before = self._producer[sources[0]] if sources else INPUT
+    def _node(self, node: Any) -> None:
+        sources = [name for name in node.input if name in self._producer]
+        if node.op_type in CONSTANT or not sources:
+            return  # known before the network runs, and so is what follows from it
         output = node.output[0]
-        if node.op_type in FREE or not sources:
-            if sources:
+        if node.op_type in FREE:
+            before = self._producer[sources[0]]
+            same = self._size(sources[0]) == self._size(output)
+            if node.op_type in ("Identity", "Dropout") or (same and self._is_map(output)):
                 self._producer[output] = before
+                return
+            self._producer[output] = self._append(self._plain("view", sources[:1], output))
             return
-        merges = before >= 0 and uses.get(sources[0], 0) == 1
-        if node.op_type == "BatchNormalization" and merges:
-            self._producer[output] = before
-        elif node.op_type in ACTIVATIONS and merges and self._layers[before].activation is None:
-            self._layers[before] = self._layers[before]._replace(activation=node.op_type.lower())
-            self._producer[output] = before
+        layer = self._plain(node.op_type, sources, output)
+        handler = self._handlers.get(node.op_type)
+        known = node.domain in ("", "ai.onnx", "com.microsoft")
+        if handler is not None and known:
+            layer = handler(node, layer, sources)
+        outputs = [name for name in node.output if name]
+        if node.op_type == "Split":
+            layer = layer._replace(out_channels=layer.in_channels, out_size=layer.in_size)
+        self._producer[output] = whole = self._append(layer)
+        if node.op_type == "Split":
+            for name in outputs:
+                part = self._plain("part", sources[:1], name)._replace(inputs=(whole,))
+                self._producer[name] = self._append(part)
         else:
-            self._layers.append(self._layer(node, sources))
-            self._producer[output] = len(self._layers) - 1
-            for extra in node.output[1:]:
-                self._producer[extra] = len(self._layers) - 1
+            self._producer |= dict.fromkeys(outputs, whole)
 
-    def _layer(self, node: Any, sources: list[str]) -> Layer:
-        into = self._size(sources[0])
-        out = self._size(node.output[0])
+    def _append(self, layer: Layer) -> int:
+        self._layers.append(layer)
+        return len(self._layers) - 1
+
+    def _plain(self, op: str, sources: list[str], output: str) -> Layer:
+        """Return a layer with the sizes of its first operand and its result."""
         inputs = tuple(self._producer[name] for name in sources)
-        attributes = {a.name: a for a in node.attribute}
+        (into, in_size), (out, out_size) = self._size(sources[0]), self._size(output)
+        return Layer(op, inputs, into, out, in_size, out_size)
 
-        def integers(name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(attributes[name].ints) if name in attributes else default
+    # Handlers of operators: what a plain layer becomes.
 
-        layer = Layer(node.op_type, inputs, into[0], out[0], into[1], out[1])
-        if node.op_type == "Conv":
-            kernel = integers("kernel_shape", self._raw(node.input[1])[2:])
+    def _named(self, op: str) -> Callable[[Any, Layer, list[str]], Layer]:
+        return lambda node, layer, sources: layer._replace(op=op)
+
+    def _convolution(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        if len(sources) > 1 or len(self._shapes.of(sources[0])) not in (3, 4):
+            return layer  # weights that are computed, or volumes
+        kernel = _ints(node, "kernel_shape") or self._shapes.of(node.input[1])[2:]
+        return layer._replace(
+            op="conv" if node.op_type == "Conv" else "conv_transpose",
+            kernel=_pair(kernel),
+            stride=_pair(_ints(node, "strides") or (1,)),
+            groups=_int(node, "group", 1),
+            main=node.op_type == "Conv",
+        )
+
+    def _product(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        out = self._shapes.of(node.output[0])
+        inner = self._shapes.of(node.input[0])[-1]
+        columns = out[-1] if len(out) > 1 else 1
+        rows = out[-2] if len(out) > 1 else 1
+        if len(sources) == 1:
+            rows = max(1, math.prod(out) // columns // self._batch)
             return layer._replace(
-                op="conv",
-                kernel=(kernel[0], kernel[-1]),
-                stride=_pair(integers("strides", (1, 1))),
-                groups=attributes["group"].i if "group" in attributes else 1,
-                main=True,
-            )
-        if node.op_type in ("Gemm", "MatMul") and len(sources) == 1:
-            # A matrix product is a 1x1 convolution over the positions that are left.
-            shape = self._raw(node.output[0])
-            inner = self._raw(sources[0])[-1]
-            positions = max(1, math.prod(shape[:-1]) // self._shape[0])
-            return layer._replace(
-                op="conv",
+                op="gemm" if node.op_type == "Gemm" else "matmul",
                 in_channels=inner,
-                out_channels=shape[-1],
-                in_size=(positions, 1),
-                out_size=(positions, 1),
+                out_channels=columns,
+                in_size=(rows, 1),
+                out_size=(rows, 1),
             )
-        if node.op_type in POOLS:
-            kernel = integers("kernel_shape", into[1])
-            stride = integers("strides", (1, 1))
-            return layer._replace(
-                op=POOLS[node.op_type], kernel=(kernel[0], kernel[-1]), stride=_pair(stride)
-            )
-        if node.op_type == "Add" and len(sources) == 2 and into == self._size(sources[1]):
-            # The first operand is the one that may absorb the addition: a bare convolution.
-            bare = [i >= 0 and self._layers[i].op == "conv" for i in inputs]
-            bare = [
-                ok and not self._layers[i].activation for ok, i in zip(bare, inputs, strict=True)
-            ]
-            ordered = inputs if bare[0] or not bare[1] else inputs[::-1]
-            return layer._replace(op="add", inputs=ordered)
-        return layer
+        many = max(1, math.prod(out[:-2]) // self._batch)
+        return layer._replace(
+            op="matmul",
+            in_channels=many * inner,
+            out_channels=many * columns,
+            in_size=(rows, 1),
+            out_size=(rows, 1),
+            groups=many,
+        )
 
-    def _raw(self, name: str) -> tuple[int, ...]:
-        shape = self._sizes.get(name)
-        if shape is None or not all(size > 0 for size in shape):
-            raise UsageError(
-                f"{self._source}: the shape of '{name}' is not known; export the model with fixed "
-                "sizes, or give --resolution and --batch."
-            )
-        return shape
+    def _transpose(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        shape = self._shapes.of(sources[0])
+        order = _ints(node, "perm") or tuple(range(len(shape)))[::-1]
+        moving = [axis for axis in order if shape[axis] > 1]
+        if moving == sorted(moving):
+            return layer._replace(op="view")
+        if order == (0, 2, 3, 1):
+            op = "channels_last"
+        elif order == (*range(len(order) - 2), len(order) - 1, len(order) - 2):
+            op = "matrix_transpose"
+        else:
+            op = "transpose"
+        run, axis = 1, len(order) - 1
+        while axis >= 0 and order[axis] == axis:
+            run *= shape[axis]
+            axis -= 1
+        blocks = max(1, math.prod(shape) // run // self._batch)
+        return layer._replace(op=op, in_channels=blocks, in_size=(run, 1))
+
+    def _concat(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        axis, rank = _int(node, "axis", 0), len(self._shapes.of(node.output[0]))
+        channels = rank == 4 and axis % rank == 1
+        return layer._replace(
+            op="concat" if channels else "join",
+            in_channels=layer.out_channels,
+            in_size=layer.out_size,
+        )
+
+    def _resize(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        """An enlargement by whole factors is `upsample`, any other `resize`."""
+        mode = _text(node, "mode", "nearest")
+        place = _text(node, "coordinate_transformation_mode", "half_pixel")
+        whole = all(b % a == 0 for a, b in zip(layer.in_size, layer.out_size, strict=True))
+        if mode == "nearest":
+            floor = _text(node, "nearest_mode", "round_prefer_floor") == "floor"
+            simple = (place == "asymmetric" and floor) or node.op_type == "Upsample"
+        else:
+            simple = mode == "linear" and place in ("half_pixel", "asymmetric", "align_corners")
+        return layer._replace(op="upsample" if whole and simple else "resize")
+
+    def _pool(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        return layer._replace(
+            op=POOLS[node.op_type],
+            kernel=_pair(_ints(node, "kernel_shape")),
+            stride=_pair(_ints(node, "strides") or (1,)),
+        )
+
+    def _reduction(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        into = math.prod(self._shapes.of(sources[0]))
+        out = max(1, math.prod(self._shapes.of(node.output[0])))
+        kernel = layer.in_size if layer.out_size == (1, 1) else (max(1, into // out), 1)
+        return layer._replace(op=REDUCING[node.op_type], kernel=kernel)
+
+    def _rows(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        shape = self._shapes.of(sources[0])
+        op = NORMALISING[node.op_type]
+        if op not in ("softmax", "layer_norm"):
+            return layer._replace(op=op)
+        size = (max(1, math.prod(shape) // shape[-1] // self._batch), 1)
+        return layer._replace(op=op, in_channels=shape[-1], in_size=size)
+
+    def _binary(self, node: Any, layer: Layer, sources: list[str]) -> Layer:
+        """With a constant of one value, or one a channel, it is a `scale` or a `shift`."""
+        op = BINARY.get(node.op_type, "mul")
+        layer = layer._replace(op=op, in_channels=layer.out_channels, in_size=layer.out_size)
+        if len(sources) > 1:
+            return layer
+        (constant,) = [name for name in node.input if name and name not in self._producer][:1] or [
+            ""
+        ]
+        values = math.prod(self._shapes.of(constant)) if constant else 1
+        if values > max(1, int(layer.out_channels)):
+            return layer
+        renamed = {"mul": "scale", "div": "scale", "add": "shift", "sub": "shift"}
+        return layer._replace(op=renamed.get(op, op))
+
+    # Sizes.
+
+    def _is_map(self, name: str) -> bool:
+        return len(self._shapes.of(name)) == 4
 
     def _size(self, name: str) -> tuple[int, Size]:
         """Return channels, height and width of a feature map, whatever its rank."""
-        shape = self._raw(name)
-        if len(shape) == 4:
+        shape = self._shapes.of(name)
+        if len(shape) == 4 and shape[0] == self._batch:
             return shape[1], (shape[2], shape[3])
-        if len(shape) < 2:
+        if not shape:
             return 1, (1, 1)
-        return shape[-1], (max(1, math.prod(shape[1:-1])), 1)
+        if len(shape) == 1:
+            return shape[0], (1, 1)
+        return shape[-1], (max(1, math.prod(shape[:-1]) // self._batch), 1)
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        # Weights in other files are not needed, so none is opened.
-        model = onnx.load(str(path), load_external_data=False)
-        onnx.checker.check_model(model) if not _external(model) else None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}.") from None
-    except Exception as error:  # protobuf and onnx share no public base class
-        raise UsageError(f"{path} is not an ONNX model ({_line(error)}).") from None
-    return model
+def _attribute(node: Any, name: str) -> Any:
+    return next((a for a in node.attribute if a.name == name), None)
 
 
-def _external(model: onnx.ModelProto) -> bool:
-    return any(tensor.data_location == 1 for tensor in model.graph.initializer)
+def _ints(node: Any, name: str) -> tuple[int, ...]:
+    found = _attribute(node, name)
+    return tuple(found.ints) if found is not None else ()
 
 
-def _input_shape(
-    model: onnx.ModelProto, source: str, resolution: Size | None, batch: int | None
-) -> list[int]:
-    """Return [batch, channels, height, width], filled in where the model leaves them open."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [tensor for tensor in model.graph.input if tensor.name not in weights]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
-        raise UsageError(
-            f"{source}: expected one input of images [batch, channels, height, width]."
-        )
-    dims = inputs[0].type.tensor_type.shape.dim
-    given = [batch, None, *(resolution or (None, None))]
-    names = ("--batch", "channels", "--resolution", "--resolution")
-    for dim, value, name in zip(dims, given, names, strict=True):
-        if dim.dim_value > 0:
-            if value is not None and value != dim.dim_value:
-                raise UsageError(
-                    f"{source} was exported for {name} {dim.dim_value}; {value} was asked for."
-                )
-        elif value is None:
-            raise UsageError(f"{source} leaves '{dim.dim_param or name}' open: give {name}.")
-        else:
-            dim.dim_value = value
-    return [dim.dim_value for dim in dims]
+def _int(node: Any, name: str, default: int) -> int:
+    found = _attribute(node, name)
+    return int(found.i) if found is not None else default
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    graph = model.graph
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*graph.input, *graph.value_info, *graph.output)
-        if value.type.tensor_type.HasField("shape")
-    }
-    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+def _text(node: Any, name: str, default: str) -> str:
+    found = _attribute(node, name)
+    return found.s.decode() if found is not None else default
 
 
 def _pair(values: tuple[int, ...]) -> Size:
     return values[0], values[-1]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -33,6 +33,10 @@ def shape(layer: Layer) -> tuple[int, ...]:
     return (int(layer.out_channels), int(layer.in_channels // layer.groups), *layer.kernel)
 
 
+LINEAR = ("linear", "gemm")
+"""Layers with a matrix of weights [out, in] and a bias [out]."""
+
+
 def he_normal(graph: Graph, seed: int) -> Weights:
     """Return He-initialised weights, with normalisations at their initial statistics.
 
@@ -58,6 +62,16 @@ def filler(graph: Graph) -> Weights:
         scale = np.float32(1 / math.sqrt(math.prod(size[1:])))
         weights[f"{name}.conv.weight"] = np.resize(noise * scale, size)
         weights |= _fresh_norm(name, layer)
+    for name, layer in zip(names(graph), graph.layers, strict=True):
+        channels = int(layer.out_channels)
+        if layer.op in LINEAR:
+            size = (channels, int(layer.in_channels))
+            scale = np.float32(1 / math.sqrt(size[1]))
+            weights[f"{name}.linear.weight"] = np.resize(noise * scale, size)
+            weights[f"{name}.linear.bias"] = np.zeros(channels, np.float32)
+        elif layer.op == "layer_norm":
+            weights[f"{name}.norm.weight"] = np.ones(channels, np.float32)
+            weights[f"{name}.norm.bias"] = np.zeros(channels, np.float32)
     return weights
 
 

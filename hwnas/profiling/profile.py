@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,14 +16,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..architecture.genotype import Architecture, from_document, lower, to_document
-from ..architecture.graph import Size
+from ..architecture.graph import Graph, Size
 from ..devices.measurement import KernelTiming
 from ..errors import UsageError
+from ..lowering import operators
 from ..lowering.kernels import Fusion, Kernel, fuse_layers
 from ..lowering.weights import names
 from ..store.files import new_folder, read_toml
 
 SCHEMA = "hwnas.profile/1"
+EXECUTED = {
+    **operators.UNARY,
+    **operators.BINARY,
+    **operators.NORMALISING,
+    **operators.POOLS,
+    **operators.REDUCING,
+    **operators.MOVING,
+    **operators.RESIZING,
+    **dict.fromkeys(("Conv", "FusedConv"), "conv"),
+    **dict.fromkeys(("Gemm", "FusedGemm", "MatMul", "FusedMatMul"), "matmul"),
+    "SkipLayerNormalization": "layer_norm",
+    "Transpose": "transpose",
+}
+"""Kernels by the operators that onnxruntime's profiler names."""
+
 LAYOUT_CHANGES = {"ReorderOutput": "reorder_output", "ReorderInput": "reorder_input"}
 
 
@@ -30,16 +47,18 @@ LAYOUT_CHANGES = {"ReorderOutput": "reorder_output", "ReorderInput": "reorder_in
 class NetworkRecord:
     """One measured network: what it is, what it took, and what each of its kernels took.
 
+    A network outside the search spaces has no architecture but a `probe`, its name.
     `least_s` is the least CPU time of its runs, `median_s` the median; kernels hold their least.
     """
 
-    architecture: Architecture
+    architecture: Architecture | None
     resolution: Size
     batch: int
     least_s: float
     median_s: float
     contended: bool
     kernels: tuple[tuple[Kernel, float], ...]
+    probe: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,8 @@ def _kernel(fields: list[Any]) -> Kernel:
 def to_record(network: NetworkRecord) -> dict[str, Any]:
     """Return a network as JSON data."""
     return {
-        "architecture": to_document(network.architecture),
+        "architecture": network.architecture and to_document(network.architecture),
+        "probe": network.probe,
         "resolution": network.resolution,
         "batch": network.batch,
         "least_s": network.least_s,
@@ -145,13 +165,14 @@ def from_record(record: dict[str, Any]) -> NetworkRecord:
     kernels = [(_kernel(fields), float(seconds)) for *fields, seconds in record["kernels"]]
     height, width = record["resolution"]
     return NetworkRecord(
-        from_document(record["architecture"]),
+        from_document(record["architecture"]) if record["architecture"] else None,
         (int(height), int(width)),
         int(record["batch"]),
         float(record["least_s"]),
         float(record["median_s"]),
         bool(record["contended"]),
         tuple(kernels),
+        str(record.get("probe", "")),
     )
 
 
@@ -170,26 +191,57 @@ def match(
     Raises:
         ValueError: a predicted kernel did not run: the device's fusion rules are not the runtime's.
     """
-    graph = lower(architecture, resolution, batch=batch)
+    return match_graph(lower(architecture, resolution, batch=batch), fusion, timings)
+
+
+def match_graph(
+    graph: Graph, fusion: Fusion, timings: list[KernelTiming]
+) -> tuple[tuple[Kernel, float], ...]:
+    """Return the kernels of a graph with the times of the nodes that ran; see `match`.
+
+    Raises:
+        ValueError: a predicted kernel did not run: the device's fusion rules are not the runtime's.
+    """
     labels = names(graph)
-    by_name = {timing.name: timing for timing in timings}
+    waiting = [timing for timing in timings if timing.op not in operators.FREE]
     kernels: list[tuple[Kernel, float]] = []
     changes: list[Kernel] = []
     for i, kernel in fuse_layers(graph, fusion):
         if kernel.op in LAYOUT_CHANGES.values():
             changes.append(kernel)
             continue
-        timing = by_name.pop(labels[i], None) or by_name.pop(_output_name(graph, i), None)
+        timing = _find(waiting, kernel, labels[i], _output_name(graph, i))
         if timing is None:
-            raise ValueError(f"the kernel of layer {labels[i]} did not run")
+            raise ValueError(f"the kernel {kernel.op} of layer {labels[i]} did not run")
+        waiting.remove(timing)
         kernels.append((kernel, timing.seconds))
-    for timing in by_name.values():
-        ran = _layout_change(timing, batch)
+    for timing in waiting:
+        ran = _layout_change(timing, graph.batch)
         known = next((k for k in changes if _same_change(k, ran, fusion.block)), None)
         if known is not None:
             changes.remove(known)
         kernels.append((known or ran, timing.seconds))
     return tuple(kernels)
+
+
+def _find(
+    timings: list[KernelTiming], kernel: Kernel, label: str, output: str
+) -> KernelTiming | None:
+    """Return the node of a kernel: one of its operator, by the layer's name, else by its size."""
+    alike = [timing for timing in timings if kernel.op in _ran_as(timing.op)]
+    for timing in alike:
+        name = timing.name.partition("/")[0]
+        if name in (label, output) or name.startswith(f"{label}_"):
+            return timing
+    values = kernel.batch * kernel.out_channels * math.prod(kernel.out_size)
+    return next((timing for timing in alike if math.prod(timing.out_shape) == values), None)
+
+
+def _ran_as(op: str) -> tuple[str, ...]:
+    """Return what kernels an executed operator may be."""
+    name = EXECUTED.get(op, op)
+    constant = {"mul": ("scale",), "div": ("scale",), "add": ("shift",), "sub": ("shift",)}
+    return (name, *constant.get(name, ()))
 
 
 def _output_name(graph: Any, i: int) -> str:

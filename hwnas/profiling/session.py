@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from ..architecture import zoo
 from ..architecture.genotype import Architecture, lower
-from ..architecture.graph import Size
+from ..architecture.graph import Graph, Size
 from ..devices.measurement import KernelTiming, Measurement
 from ..lowering.kernels import Fusion
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
 from ..store.journal import Journal
-from .profile import NetworkRecord, from_record, match, to_record
+from .profile import NetworkRecord, from_record, match_graph, to_record
 
 SENTINEL = "mobilenetv2-0.5"
 SPELL = 8
@@ -42,11 +42,21 @@ class ProfilingDevice(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A network to be measured."""
+    """A network to be measured: an architecture, or a `probe` graph outside the spaces."""
 
-    architecture: Architecture
+    architecture: Architecture | None
     resolution: Size
     batch: int
+    probe: Graph | None = None
+    name: str = ""
+
+    def graph(self) -> Graph:
+        """Return the layers of the network."""
+        if self.architecture is not None:
+            return lower(self.architecture, self.resolution, batch=self.batch)
+        if self.probe is None:
+            raise ValueError("a sample is an architecture or a probe")
+        return self.probe
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def collect(
     """
     sentinel = _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
     spent = sum(record.get("seconds", 0.0) for record in journal.records)
-    for _ in range(sum("network" in record for record in journal.records)):
+    for _ in range(sum("network" in r or "unmatched" in r for r in journal.records)):
         next(samples)  # what was measured before the interruption is not measured again
     spell: list[Sample] = []
     repeated = False
@@ -89,6 +99,9 @@ def collect(
             took = time.monotonic() - began
             began = time.monotonic()
             spent += took
+            if record is None:
+                journal.append({"unmatched": sample.name, "seconds": took})
+                continue
             journal.append({"network": to_record(record), "seconds": took, "again": repeated})
             spell.append(sample)
             if spent >= seconds:
@@ -123,9 +136,16 @@ def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return good
 
 
-def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> NetworkRecord:
+def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> NetworkRecord | None:
+    """Measure a network; None where a probe runs other kernels than the fusion rules say."""
     timings, whole = device.profile(_model(sample))
-    kernels = match(sample.architecture, sample.resolution, sample.batch, fusion, timings)
+    graph = sample.graph()
+    try:
+        kernels = match_graph(graph, fusion, timings)
+    except ValueError:
+        if sample.probe is None:
+            raise
+        return None
     return NetworkRecord(
         sample.architecture,
         sample.resolution,
@@ -134,10 +154,11 @@ def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> Network
         whole.cpu_s,
         whole.contended,
         kernels,
+        sample.name,
     )
 
 
 def _model(sample: Sample) -> bytes:
-    graph = lower(sample.architecture, sample.resolution, batch=sample.batch)
+    graph = sample.graph()
     data: bytes = to_onnx(graph, filler(graph)).SerializeToString()
     return data

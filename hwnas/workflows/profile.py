@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from ..latency.fitting import Networks, fit, sequence_of, without_profiler
 from ..latency.predictor import Predictor
 from ..latency.regressors import Trees
 from ..lowering.kernels import Kernel
+from ..profiling.probes import probes
 from ..profiling.profile import Profile
 from ..profiling.session import Sample, Step, collect
 from ..scores.entropy import EntropyScore
@@ -39,6 +41,10 @@ SIZES = (160, 192, 224, 224, 224, 256, 320)
 
 FLOPS = {"resnet": (7e7, 5e9), "mobile": (4e7, 1e9)}
 """Multiply-adds of measured networks: from about two to about eighty milliseconds of a core."""
+
+
+INSIDE = 3
+"""Networks of the search spaces that are measured for each one outside them."""
 
 
 def connect(connection: str, threads: int = 1) -> OnnxRuntimeCpu:
@@ -171,9 +177,20 @@ def samples(seed: int) -> Iterator[Sample]:
     """Yield networks to measure: random ones, and ones on the way of searches.
 
     The winners of searches are deep and wide in ways that random networks hardly are, so every
-    second network is taken from a short evolution under a random budget of FLOPs.
+    second network is taken from a short evolution under a random budget of FLOPs. Behind each
+    three of these comes one outside the search spaces, for the kernels of any other model.
     """
     rng = np.random.default_rng(seed)
+    outside = probes(np.random.default_rng([seed, 1]))
+    inside = _inside(rng)
+    while True:
+        yield from itertools.islice(inside, INSIDE)
+        name, graph = next(outside)
+        yield Sample(None, graph.size, graph.batch, graph, name)
+
+
+def _inside(rng: np.random.Generator) -> Iterator[Sample]:
+    """Yield architectures of the search spaces."""
     known = {name: spaces.load(name) for name in spaces.SHIPPED}
     while True:
         for name, space in known.items():

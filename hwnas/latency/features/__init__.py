@@ -6,6 +6,7 @@ No feature names a size value; alignment and tiling appear as the share of work 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,10 @@ def build(
     for i, (_, values) in enumerate(named):
         table[:, i] = values
     return [name for name, _ in named], table
+
+
+def names(feature_set: str) -> list[str]:
+    """Return the names of a feature set."""
+    one = np.ones(1)
+    columns = Columns(np.zeros(1, dtype=np.int8), *([one] * (len(fields(Columns)) - 1)))
+    return build(feature_set, columns, one)[0]

@@ -15,6 +15,8 @@ def cpu(c: Columns, roofline_s: Column) -> Iterator[Feature]:
     yield from common(c, roofline_s)
     for i, name in enumerate(CLASSES):
         yield f"is_{name}", (c.kind == i).astype(np.float64)
+    yield "plain", c.plain
+    yield "log_groups", np.log(c.groups)
     yield "log_out_width", np.log(c.out_width)
     # A vector kernel computes a few output columns at a time; what is left over runs apart.
     for width in (3, 6, 14):
