@@ -216,7 +216,7 @@ def test_activations_that_the_runtime_does_not_fuse_run_apart() -> None:
     graph = b.build()
     assert [k.op for k in fuse(graph, Fusion())] == ["conv", "conv"]
     kernels = fuse(graph, spec.load(NAME).fusion)
-    assert [k.op for k in kernels] == ["conv", "hardswish", "conv"]
+    assert [k.op for k in kernels] == ["conv", "hard_swish", "conv"]
     assert [k.activation for k in kernels] == [False, False, True]
     assert (kernels[1].in_channels, kernels[1].out_size) == (8, (16, 16))
 
@@ -224,7 +224,7 @@ def test_activations_that_the_runtime_does_not_fuse_run_apart() -> None:
 def test_only_one_channel_a_group_is_depthwise() -> None:
     kernel = Kernel("conv", 1, 32, (8, 8), 32, (8, 8), (3, 3))
     found = [CLASSES[kind_of(kernel._replace(groups=groups))] for groups in (1, 4, 32)]
-    assert found == ["dense", "dense", "depthwise"]
+    assert found == ["dense", "grouped", "depthwise"]
 
 
 def test_the_device_in_predict_and_search(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ class Graph(NamedTuple):
     """Layers in execution order, with what comes in.
 
     `input_activation` is the activation that the producer of the input already applied: None for
-    an image, 'relu' for a block that follows a block ending in a ReLU.
+    an image, 'relu' for a block that follows a block ending in a ReLU. `labels` name the layers
+    where they come from a file that names them.
     """
 
     layers: tuple[Layer, ...]
@@ -74,6 +75,7 @@ class Graph(NamedTuple):
     size: Size
     batch: int = 1
     input_activation: str | None = None
+    labels: tuple[str, ...] = ()
 
     def outputs(self) -> dict[int, Layer]:
         """Return the layer that produces the feature map of each stage that is handed out."""
@@ -199,7 +201,7 @@ class GraphBuilder:
         rows = x.size[0] * x.size[1]
         return self._change("tokens", x, x.channels, (rows, 1), moved=(rows * x.channels, (1, 1)))
 
-    def linear(self, x: Tensor, channels: int, op: str = "linear") -> Tensor:
+    def linear(self, x: Tensor, channels: Channels, op: str = "linear") -> Tensor:
         """Multiply rows by weights and add a bias; op `gemm` does so for one position of a map."""
         return self._change(op, x, channels, x.size)
 
@@ -209,21 +211,22 @@ class GraphBuilder:
 
     def attention(self, x: Tensor, heads: int) -> Tensor:
         """Multi-head self-attention over rows (https://arxiv.org/abs/1706.03762), projected."""
-        rows, width = x.size[0], x.channels // heads
-        query, key, value = (self.linear(x, x.channels) for _ in range(3))
+        rows, channels = x.size[0], int(x.channels)
+        width = channels // heads
+        query, key, value = (self.linear(x, channels) for _ in range(3))
         moved = (rows * heads, (width, 1))
         by_head: dict[str, Any] = {"groups": heads, "moved": moved}
         query = self._change("heads", query, heads, (rows, width), **by_head)
         value = self._change("heads", value, heads, (rows, width), **by_head)
-        by_head["moved"] = (rows * x.channels, (1, 1))
+        by_head["moved"] = (rows * channels, (1, 1))
         key = self._change("keys", key, heads, (width, rows), **by_head)
         scores = self._product(query, key, heads * width, heads * rows, rows, heads)
         scores = self._change("scale", scores, heads * rows, (rows, 1))
         along_rows = (rows, (heads * rows, 1))
         scores = self._change("softmax", scores, heads * rows, (rows, 1), moved=along_rows)
         mixed = self._product(scores, value, heads * rows, heads * width, rows, heads)
-        merged = self._change("merge", mixed, x.channels, (rows, 1), moved=moved, groups=heads)
-        return self.linear(merged, x.channels)
+        merged = self._change("merge", mixed, channels, (rows, 1), moved=moved, groups=heads)
+        return self.linear(merged, channels)
 
     def output(self, x: Tensor) -> Tensor:
         """Hand `x` to the outside as the feature map of the current stage."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,17 +75,40 @@ def resolve_architecture(text: str) -> Architecture:
     return zoo.get(text)
 
 
-def resolve_graph(text: str, resolution: Size | None, batch: int | None, device: Any) -> Graph:
+def resolve_graph(
+    text: str,
+    resolution: Size | None,
+    batch: int | None,
+    device: Any,
+    dims: Sequence[str] = (),
+) -> Graph:
     """Return the graph of MODEL.onnx or ARCH, by default at the device's resolution and batch.
 
     Raises:
-        UsageError: it cannot be read, or leaves its input's size open.
+        UsageError: it cannot be read, or leaves sizes open.
     """
+    from ..errors import UsageError
+
     if Path(text).suffix == ".onnx":
         from ..lowering.onnx_reader import read
 
-        return read(Path(text), resolution, batch)
+        return read(Path(text), resolution, batch, _dims(dims))
+    if dims:
+        raise UsageError("--dim names a size of an ONNX file; this is none.")
     from ..architecture.genotype import lower
 
     architecture = resolve_architecture(text)
     return lower(architecture, resolution or device.resolution, batch=batch or device.batch)
+
+
+def _dims(texts: Sequence[str]) -> dict[str, int]:
+    """Return sizes by name from NAME=SIZE."""
+    from ..errors import UsageError
+
+    found = {}
+    for text in texts:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"--dim is '{text}'; give NAME=SIZE, 'sequence=128' for example.")
+        found[name] = int(size)
+    return found

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @device_option
 @resolution_option(help="Input HxW; by default the device's.")
 @click.option("--batch", type=int, help="Images at a time; by default the device's.")
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=SIZE",
+    help="A size that the ONNX file leaves open, by its name there; may be repeated.",
+)
 @click.option("--confidence", type=float, default=0.9, show_default=True, help="Of the interval.")
 @click.option("--layers", is_flag=True, help="Print every kernel, not the ten longest.")
 @json_option
@@ -32,6 +39,7 @@ def command(
     device: str | None,
     resolution: Size | None,
     batch: int | None,
+    dims: tuple[str, ...],
     confidence: float,
     layers: bool,
     as_json: bool,
@@ -42,7 +50,7 @@ def command(
     from ..workflows.predict import predict
 
     place = spec.load(resolve_device(device))
-    graph = resolve_graph(model, resolution, batch, place)
+    graph = resolve_graph(model, resolution, batch, place, dims)
     result = predict(graph, place, confidence)
     p = result.prediction
     low, high = map(format_seconds, p.interval_s)
@@ -54,7 +62,10 @@ def command(
     ]
     if p.unlike:
         named = ", ".join(f"{count} {op}" for op, count in sorted(p.unlike.items()))
-        lines.append(f"never measured, answered by the roofline: {named}")
+        lines.append(
+            f"never measured, answered by the roofline: {named}; "
+            f"{p.unlike_share:.1%} of the time, by its estimate"
+        )
     ordered = sorted(
         zip(p.kernels_s, result.labels, result.kernels, strict=True), key=lambda row: -row[0]
     )

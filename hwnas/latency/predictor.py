@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..lowering.kernels import Kernel
 from ..store.files import new_folder, read_toml
 from . import features
-from .columns import CLASSES, Columns, from_kernels, from_table, kind_of
+from .columns import CLASSES, Columns, from_kernels, from_table
 from .roofline import Roofline
 from .trees import INPUT, OUTPUT
 
@@ -119,6 +119,11 @@ class Predictor:
         self.card = card
         self._model = model
         self._session: onnxruntime.InferenceSession | None = None
+        # A matrix product is the 1x1 convolution of its rows: that answers where none was measured.
+        kinds = np.arange(len(CLASSES), dtype=np.int8)
+        if "matmul" not in card.measured:
+            kinds[CLASSES.index("matmul")] = CLASSES.index("pointwise")
+        self._answered_as = kinds
 
     @property
     def constant_s(self) -> float:
@@ -127,6 +132,7 @@ class Predictor:
 
     def seconds(self, columns: Columns) -> NDArray[np.float64]:
         """Return what each kernel takes by itself: roofline times the learned ratio, if any."""
+        columns = self._known(columns)
         if self._model is None:
             return self.card.roofline.seconds(columns)
         seconds = np.empty(len(columns))
@@ -183,14 +189,14 @@ class Predictor:
         """
         if not kernels:
             raise UsageError("the network has no kernels to predict.")
-        columns = from_kernels(kernels)
+        columns = self._known(from_kernels(kernels))
         shares = self.shares(columns)
         total = self.constant_s + float(shares.sum())
         low, high = self.card.network_quantiles.factors(confidence)
         unlike: dict[str, int] = {}
         unlike_s = 0.0
-        for kernel, share in zip(kernels, shares.tolist(), strict=True):
-            if CLASSES[kind_of(kernel)] not in self.card.measured:
+        for kernel, kind, share in zip(kernels, columns.kind, shares.tolist(), strict=True):
+            if CLASSES[kind] not in self.card.measured:
                 unlike[kernel.op] = unlike.get(kernel.op, 0) + 1
                 unlike_s += share
         strange = float(shares[self.extrapolated(columns)].sum())
@@ -217,6 +223,9 @@ class Predictor:
                 values = getattr(columns, column)
                 outside |= rows & ((values < low) | (values > high))
         return outside
+
+    def _known(self, columns: Columns) -> Columns:
+        return replace(columns, kind=self._answered_as[columns.kind])
 
     def save(self, folder: Path) -> None:
         """Write card and model; the folder appears whole, replacing an older one.

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from .columns import CLASSES, Column, Columns
 
-
 LIKE = {
     "grouped": "dense",
     "matmul": "pointwise",
@@ -64,9 +63,9 @@ class Roofline:
         if not self.half:
             return columns.macs
         none = (0.0, 0.0, 0.0)
-        rows, width, depth = np.array([self.half.get(name, none) for name in CLASSES]).T[
-            :, columns.kind
-        ]
+        alike = {a: b for a, b in LIKE.items() if a not in self.macs_per_s}
+        by_class = [self.half.get(alike.get(name, name), none) for name in CLASSES]
+        rows, width, depth = np.array(by_class).T[:, columns.kind]
         filled: Column = (columns.rows + rows) * (columns.out_channels + width)
         filled *= np.where(columns.multiplies, columns.depth, columns.kernel) + depth
         return filled

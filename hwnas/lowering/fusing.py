@@ -81,10 +81,8 @@ class Fuser:
             self._convolution(position, node)
         elif op in POOLS or op in GLOBAL_POOLS:
             self._pool(position, node)
-        elif len(node.layer.inputs) == 1 and self._runs_inside(position, node):
-            pass
-        elif op == "add" and self._add_inside(position, node):
-            pass
+        elif self._runs_inside(position, node) or self._add_inside(position, node):
+            pass  # the kernel before it now does this, too
         elif op == "pad" and self._before_convolution(position):
             self._same(position, node)
         elif op in self._rules.decompose:
@@ -151,13 +149,12 @@ class Fuser:
             self._emit(position, node, self._kernel(layer))
         elif not _whole(layer.in_channels):
             self._emit(position, node, self._kernel(layer))
-            unless = {"unless_multiple": self._block}
             if source not in self._copied:
                 change = self._change(source, self._fusion.output)
-                self._append(node.origin, change._replace(**unless))
+                self._append(node.origin, change._replace(unless_multiple=self._block))
             change = self._kernel(layer, "reorder_input")
             change = change._replace(in_size=layer.out_size, kernel=(1, 1), stride=(1, 1))
-            self._append(node.origin, change._replace(**unless))
+            self._append(node.origin, change._replace(unless_multiple=self._block))
             self._blocked.add(position)
         elif layer.in_channels % self._block or (
             layer.op in GLOBAL_POOLS and source not in self._blocked
@@ -242,10 +239,12 @@ class Fuser:
     # What runs inside other kernels.
 
     def _runs_inside(self, position: int, node: Node) -> bool:
-        """Fuse an operator with one operand into the kernel that computes it, if it may run there."""
+        """Fuse an operator with one operand into the kernel before it, if it may run there."""
         source = node.layer.inputs[0]
         root = self._computed.get(source)
-        if root is None or len(self._readers[source]) > 1 or root in self._activated:
+        if root is None or len(node.layer.inputs) > 1:
+            return False
+        if len(self._readers[source]) > 1 or root in self._activated:
             return False
         op, known = node.layer.op, self._rules
         producer = self._nodes[source].layer.op
@@ -279,7 +278,7 @@ class Fuser:
     def _add_inside(self, position: int, node: Node) -> bool:
         """Fuse an addition of two alike feature maps into a convolution that computes one."""
         inputs = node.layer.inputs
-        if not self._fusion.add or len(inputs) != 2:
+        if node.layer.op != "add" or not self._fusion.add or len(inputs) != 2:
             return False
         (channels, size), (others, other_size) = map(self._shape, inputs)
         if size != other_size or not _equal(channels, others):

@@ -59,6 +59,7 @@ class _Reader:
         self._inputs = [t.name for t in model.graph.input if t.name not in constant]
         self._batch = shapes.of(self._inputs[0])[0] if shapes.of(self._inputs[0]) else 1
         self._layers: list[Layer] = []
+        self._labels: list[str] = []
         # Which layer computes a tensor; INPUT for what comes in.
         self._producer: dict[str, int] = dict.fromkeys(self._inputs, INPUT)
         self._handlers: dict[str, Callable[[Any, Layer, list[str]], Layer]] = {
@@ -84,6 +85,8 @@ class _Reader:
         """Return the graph of layers."""
         for node in self._graph.node:
             self._node(node)
+            missing = len(self._layers) - len(self._labels)
+            self._labels += [node.name or node.output[0]] * missing
         for number, tensor in enumerate(self._graph.output, 1):
             i = self._producer.get(tensor.name, INPUT)
             if i >= 0:
@@ -92,10 +95,12 @@ class _Reader:
                 channels, size = before.out_channels, before.out_size
                 output = Layer("output", (i,), channels, channels, size, size, stage=stage)
                 self._layers.append(output)
+                self._labels.append(tensor.name)
         if not self._layers:
             raise UsageError(f"{self._source} computes nothing from its inputs.")
         channels, size = self._size(self._inputs[0])
-        return Graph(tuple(self._layers), channels, size, self._batch)
+        labels = tuple(self._labels)
+        return Graph(tuple(self._layers), channels, size, self._batch, labels=labels)
 
     def _node(self, node: Any) -> None:
         sources = [name for name in node.input if name in self._producer]

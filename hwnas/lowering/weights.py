@@ -18,7 +18,12 @@ NORM_EPSILON = 1e-5
 
 
 def names(graph: Graph) -> list[str]:
-    """Return a name for each layer: its stage, its operator and a number, such as `c3_conv12`."""
+    """Return a name for each layer: its stage, its operator and a number, such as `c3_conv12`.
+
+    Layers that were read from a file have the names that they have there.
+    """
+    if graph.labels:
+        return list(graph.labels)
     counts: dict[str, int] = {}
     result = []
     for layer in graph.layers:

@@ -115,7 +115,8 @@ def _inverted(b: GraphBuilder, x: Tensor, width: int, stride: int, rng: Rng) -> 
     kernel = int(rng.choice((3, 3, 5, 7)))
     y = b.conv(y, inner, kernel, stride=stride, groups=inner, activation=activation)
     if rng.random() < 0.7:
-        squeezed = int(rng.choice((inner // 4, x.channels // 4, x.channels // 4 // 8 * 8)))
+        narrow = int(x.channels) // 4
+        squeezed = int(rng.choice((inner // 4, narrow, narrow // 8 * 8)))
         y = _excite(b, y, max(4, squeezed), rng)
     y = b.conv(y, width)
     return b.add(x, y) if stride == 1 and x.channels == width else y
@@ -129,7 +130,7 @@ def _grouped(b: GraphBuilder, x: Tensor, width: int, stride: int, rng: Rng) -> T
     y = b.conv(x, inner, activation="relu")
     y = b.conv(y, inner, 3, stride=stride, groups=groups, activation="relu")
     if rng.random() < 0.4:
-        y = _excite(b, y, max(4, x.channels // 4), rng)
+        y = _excite(b, y, max(4, int(x.channels) // 4), rng)
     return _residual(b, x, b.conv(y, width), stride)
 
 
@@ -160,7 +161,7 @@ def _shuffled(b: GraphBuilder, x: Tensor, width: int, stride: int, rng: Rng) -> 
     half = max(8, width // 2 + int(rng.choice((0, 0, 2))))
     if stride == 1 and x.channels % 2 == 0:
         kept, x = b.split(x, 2)
-        half = kept.channels
+        half = int(kept.channels)
     else:
         kept = b.conv(x, x.channels, 3, stride=stride, groups=x.channels)
         kept = b.conv(kept, half, activation="relu")

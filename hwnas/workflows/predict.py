@@ -35,6 +35,7 @@ class NetworkPrediction:
             "confidence": p.confidence,
             "extrapolated_share": p.extrapolated_share,
             "unlike": p.unlike,
+            "unlike_share": p.unlike_share,
             "kernels": [
                 {
                     "layer": label,
@@ -42,6 +43,7 @@ class NetworkPrediction:
                     "in_channels": kernel.in_channels,
                     "out_channels": kernel.out_channels,
                     "in_size": list(kernel.in_size),
+                    "out_size": list(kernel.out_size),
                     "kernel": list(kernel.kernel),
                     "stride": list(kernel.stride),
                     "groups": kernel.groups,
