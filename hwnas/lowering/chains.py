@@ -38,8 +38,11 @@ def expand(graph: Graph) -> list[Node]:
 
 def replace_chains(nodes: list[Node], chains: Sequence[Chain]) -> list[Node]:
     """Return the nodes with each chain replaced by one, in place of the chain's last."""
+    present = {node.layer.op for node in nodes}
     for chain in chains:
-        nodes = _replace(nodes, chain)
+        if present.issuperset(step.split()[0] for step in chain.steps):
+            nodes = _replace(nodes, chain)
+            present.add(chain.kernel)
     return nodes
 
 

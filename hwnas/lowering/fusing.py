@@ -8,7 +8,6 @@ depends on them, and its changes of layout are kernels with `unless_multiple`.
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -85,6 +84,11 @@ class Fuser:
             pass  # the kernel before it now does this, too
         elif op == "pad" and self._before_convolution(position):
             self._same(position, node)
+        elif op == "batch_norm" and node.layer.inputs[0] in self._blocked:
+            # One factor a channel: in the blocked layout a depthwise 1x1 convolution.
+            each = node.layer._replace(op="conv", groups=node.layer.in_channels)
+            self._blocked.add(position)
+            self._emit(position, node, self._kernel(each))
         elif op in self._rules.decompose:
             self._decomposed(position, node)
         elif op in SAME_SIZE:
@@ -314,6 +318,8 @@ class Fuser:
     def _around_products(self) -> set[int]:
         """Return the nodes that products of two feature maps, and slices, make superfluous."""
         absorbed: set[int] = set()
+        if not {"matmul", "slice"} & {node.layer.op for node in self._nodes}:
+            return absorbed
         folded = self._rules.around_matmul
         for position, node in enumerate(self._nodes):
             if node.layer.op == "matmul" and len(node.layer.inputs) == 2:
@@ -415,7 +421,7 @@ _TRANSPOSES = frozenset({"transpose", *(a for a, b in WRITTEN_AS.items() if b ==
 
 
 def _whole(channels: Channels) -> bool:
-    return isinstance(channels, numbers.Integral)
+    return isinstance(channels, (int, np.integer))
 
 
 def _equal(a: Any, b: Any) -> bool:

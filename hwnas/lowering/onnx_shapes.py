@@ -117,10 +117,13 @@ def infer(model: onnx.ModelProto, source: str) -> Shapes:
     """
     import onnx
 
-    # Stated shapes of results may hold names of sizes that are known by now.
+    # Stated shapes that hold names of sizes, which are known by now, would stand in the way.
+    stated = [value for value in model.graph.value_info if _is_fixed(value)]
     del model.graph.value_info[:]
+    model.graph.value_info.extend(stated)
     for tensor in model.graph.output:
-        tensor.type.tensor_type.ClearField("shape")
+        if not _is_fixed(tensor):
+            tensor.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:  # onnx raises bare RuntimeErrors, too
@@ -136,6 +139,10 @@ def infer(model: onnx.ModelProto, source: str) -> Shapes:
             value = node.attribute[0]
             known[node.output[0]] = tuple(value.t.dims) if value.HasField("t") else ()
     return Shapes(source, known | {t.name: tuple(t.dims) for t in graph.initializer})
+
+
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    return all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
 
 
 def _given(
