@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..architecture.graph import INPUT, Graph, Layer
 from .operators import canonical
-from .rules import Chain
+from .rules import Chain, Rules
 
 
 class Node(NamedTuple):
@@ -53,6 +53,39 @@ def readers(nodes: Sequence[Node]) -> dict[int, list[int]]:
         for source in node.layer.inputs:
             found.setdefault(source, []).append(position)
     return found
+
+
+def superfluous(
+    nodes: Sequence[Node], read_by: dict[int, list[int]], known: Rules, transposes: frozenset[str]
+) -> set[int]:
+    """Return the nodes that products of two feature maps, and slices, take over."""
+    absorbed: set[int] = set()
+    if not {"matmul", "slice"} & {node.layer.op for node in nodes}:
+        return absorbed
+    folded = known.around_matmul
+    for position, node in enumerate(nodes):
+        if node.layer.op == "matmul" and len(node.layer.inputs) == 2:
+            for source in node.layer.inputs:
+                passed: set[int] = set()
+                while source != INPUT and len(read_by[source]) == 1:
+                    if nodes[source].layer.op not in folded | {"view"}:
+                        break
+                    if nodes[source].layer.op != "view":
+                        passed.add(source)
+                    source = nodes[source].layer.inputs[0]
+                absorbed |= passed
+            reads = read_by.get(position, [])
+            if len(reads) == 1 and nodes[reads[0]].layer.op in folded & {"scale"}:
+                absorbed.add(reads[0])
+        reads = read_by.get(position, [])
+        if (
+            known.transpose_behind_split
+            and node.layer.op in transposes
+            and len(reads) > 1
+            and all(nodes[p].layer.op == "slice" for p in reads)
+        ):
+            absorbed.add(position)
+    return absorbed
 
 
 def _replace(nodes: list[Node], chain: Chain) -> list[Node]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture.graph import INPUT, Channels, Graph, Layer, Size
+from ..architecture.graph import INPUT, Graph, Layer
 from . import rules
-from .chains import Node, expand, readers, replace_chains
+from .chains import Node, expand, readers, replace_chains, superfluous
 from .kernels import Fusion, Kernel
+from .layouts import Layouts, whole
 from .operators import NORMALISING, SAME_SIZE
 
 POOLS = ("avg_pool", "max_pool")
@@ -53,16 +54,9 @@ class Fuser:
         self._computed: dict[int, int] = {}
         self._activated: set[int] = set()
         self._added: set[int] = set()
-        # Tensors in the blocked layout, and those that exist in the other one, too.
-        self._blocked: set[int] = set()
-        self._copied: set[int] = set()
-        if self._block and not _whole(graph.channels):
-            # A fragment of a space: the row before it left its result in the blocked layout,
-            # and has handed out what the stage before it ended with.
-            self._blocked.add(INPUT)
-            if graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
-                self._copied.add(INPUT)
-        self._absorbed = self._around_products()
+        self._layouts = Layouts(graph, self._nodes, fusion, self._rules.alignment, self._append)
+        self._blocked = self._layouts.blocked
+        self._absorbed = superfluous(self._nodes, self._readers, self._rules, _TRANSPOSES)
 
     def kernels(self) -> list[tuple[int, Kernel]]:
         """Return the kernels in order, each with the index of the layer that it begins with."""
@@ -96,7 +90,9 @@ class Fuser:
         elif op in ("concat", "upsample"):
             self._blocked_or_plain(position, node)
         elif op == "channels_last" and node.layer.inputs[0] in self._blocked:
-            self._emit(position, node, self._change(node.layer.inputs[0], self._fusion.output))
+            self._emit(
+                position, node, self._layouts.change(node.layer.inputs[0], self._fusion.output)
+            )
         elif op == "slice":
             self._slice(position, node)
         else:
@@ -106,7 +102,7 @@ class Fuser:
 
     def _hand_out(self, node: Node) -> None:
         if self._block:
-            self._leave(node.origin, node.layer.inputs[0])
+            self._layouts.leave(node.origin, node.layer.inputs[0])
         elif self._fusion.output:
             layer = node.layer
             self._append(node.origin, self._kernel(layer, self._fusion.output))
@@ -114,70 +110,48 @@ class Fuser:
     def _view(self, position: int, node: Node) -> None:
         """The same values under another shape; the blocked layout cannot be viewed."""
         for source in node.layer.inputs:
-            self._leave(node.origin, source)
+            self._layouts.leave(node.origin, source)
 
     def _convolution(self, position: int, node: Node) -> None:
         layer = node.layer
         source = layer.inputs[0]
-        suits = self._suits(layer) if self._block else "plain"
+        suits = self._layouts.suits(layer) if self._block else "plain"
         if self._block and suits == "blocked":
-            self._enter(node.origin, source)
+            self._layouts.enter(node.origin, source)
         else:
-            self._leave(node.origin, source)
+            self._layouts.leave(node.origin, source)
         if suits != "plain":
             self._blocked.add(position)
         plain = bool(self._block) and suits == "plain"
         self._emit(position, node, self._kernel(layer)._replace(plain=plain))
-
-    def _suits(self, layer: Layer) -> str:
-        """Return how a convolution runs: `blocked`, `direct` (from plain to blocked) or `plain`."""
-        into, out, groups = layer.in_channels, layer.out_channels, layer.groups
-        if not (_whole(into) and _whole(out) and _whole(groups)):
-            return "blocked"
-        align, block = self._rules.alignment, self._block
-        if groups == 1:
-            if into < block:
-                return "direct"
-            return "plain" if into % align else "blocked"
-        if out % align:
-            return "plain"
-        if into == groups == out:
-            return "blocked"
-        partial = into // groups % block or out // groups % block
-        return "plain" if partial else "blocked"
 
     def _pool(self, position: int, node: Node) -> None:
         layer = node.layer
         source = layer.inputs[0]
         if not self._block:
             self._emit(position, node, self._kernel(layer))
-        elif not _whole(layer.in_channels):
+        elif not whole(layer.in_channels):
             self._emit(position, node, self._kernel(layer))
-            if source not in self._copied:
-                change = self._change(source, self._fusion.output)
-                self._append(node.origin, change._replace(unless_multiple=self._block))
-            change = self._kernel(layer, "reorder_input")
-            change = change._replace(in_size=layer.out_size, kernel=(1, 1), stride=(1, 1))
-            self._append(node.origin, change._replace(unless_multiple=self._block))
+            self._layouts.around_pool(node.origin, source, layer)
             self._blocked.add(position)
         elif layer.in_channels % self._block or (
             layer.op in GLOBAL_POOLS and source not in self._blocked
         ):
             self._plain(position, node)
         else:
-            self._enter(node.origin, source)
+            self._layouts.enter(node.origin, source)
             self._blocked.add(position)
             self._emit(position, node, self._kernel(layer))
 
     def _elementwise(self, position: int, node: Node, op: str) -> None:
         inputs = node.layer.inputs
-        channels, sizes = zip(*map(self._shape, inputs), strict=True)
+        channels, sizes = zip(*map(self._layouts.shape, inputs), strict=True)
         alike = all(_equal(channels[0], other) for other in channels)
         same = len(set(sizes)) == 1
         constant = op in ("add", "mul") and len(inputs) == 1
         if (
             op in self._rules.blocked
-            and self._blocked.issuperset(inputs)
+            and self._layouts.are_blocked(inputs)
             and alike
             and (same or op == "add")
             and not constant
@@ -185,7 +159,7 @@ class Fuser:
             self._blocked.add(position)
         else:
             for source in inputs:
-                self._leave(node.origin, source)
+                self._layouts.leave(node.origin, source)
         self._emit(position, node, self._kernel(node.layer, op))
 
     def _decomposed(self, position: int, node: Node) -> None:
@@ -195,7 +169,7 @@ class Fuser:
         if source in self._blocked and self._rules.blocked.issuperset(parts):
             self._blocked.add(position)
         else:
-            self._leave(node.origin, source)
+            self._layouts.leave(node.origin, source)
         for op in parts:
             kernel = self._kernel(node.layer, op)
             if op == "mul":
@@ -206,9 +180,9 @@ class Fuser:
         """Operators that stay in the blocked layout where their channels fill its blocks."""
         inputs = node.layer.inputs
         whole = node.layer.op != "concat" or not any(
-            self._shape(source)[0] % (self._block or 1) for source in inputs
+            self._layouts.shape(source)[0] % (self._block or 1) for source in inputs
         )
-        if self._block and whole and self._blocked.issuperset(inputs):
+        if self._block and whole and self._layouts.are_blocked(inputs):
             self._blocked.add(position)
             self._emit(position, node, self._kernel(node.layer))
         else:
@@ -219,17 +193,19 @@ class Fuser:
         source = node.layer.inputs[0]
         parent = self._nodes[source].layer if source != INPUT else None
         among = [p for p in self._readers.get(source, ()) if self._nodes[p].layer.op == "slice"]
-        shared = sum(self._elements(p) for p in among) == self._elements(source)
+        shared = sum(self._layouts.elements(p) for p in among) == self._layouts.elements(source)
         sunk = parent is not None and source in self._absorbed and parent.op in _TRANSPOSES
         if shared and len(among) > 1:
             if position == among[0]:
-                self._leave(node.origin, source)
-                channels, size = self._shape(source)
+                self._layouts.leave(node.origin, source)
+                channels, size = self._layouts.shape(source)
                 layer = node.layer._replace(out_channels=channels, out_size=size)
                 layer = layer._replace(in_channels=channels, in_size=size)
                 self._emit(position, node, self._kernel(layer, "split"))
             if sunk and parent is not None:
-                blocks = max(1, self._elements(position) // (parent.in_size[0] * parent.in_size[1]))
+                blocks = max(
+                    1, self._layouts.elements(position) // (parent.in_size[0] * parent.in_size[1])
+                )
                 moved = parent._replace(in_channels=blocks, out_channels=blocks)
                 self._emit(position, node, self._kernel(moved, "transpose"))
         else:
@@ -237,7 +213,7 @@ class Fuser:
 
     def _plain(self, position: int, node: Node) -> None:
         for source in node.layer.inputs:
-            self._leave(node.origin, source)
+            self._layouts.leave(node.origin, source)
         self._emit(position, node, self._kernel(node.layer))
 
     # What runs inside other kernels.
@@ -284,10 +260,10 @@ class Fuser:
         inputs = node.layer.inputs
         if node.layer.op != "add" or not self._fusion.add or len(inputs) != 2:
             return False
-        (channels, size), (others, other_size) = map(self._shape, inputs)
+        (channels, size), (others, other_size) = map(self._layouts.shape, inputs)
         if size != other_size or not _equal(channels, others):
             return False
-        both = self._blocked.issuperset(inputs)
+        both = self._layouts.are_blocked(inputs)
         for source, other in (inputs, inputs[::-1]):
             root = self._computed.get(source)
             if root is None or self._emitted[root][1].op != "conv":
@@ -297,7 +273,7 @@ class Fuser:
             if source in self._blocked and not both:
                 continue
             if source not in self._blocked:
-                self._leave(node.origin, other)
+                self._layouts.leave(node.origin, other)
             self._added.add(root)
             origin, kernel = self._emitted[root]
             self._emitted[root] = (origin, kernel._replace(fused_add=True))
@@ -315,36 +291,6 @@ class Fuser:
             and self._nodes[reads[0]].layer.op == "conv"
         )
 
-    def _around_products(self) -> set[int]:
-        """Return the nodes that products of two feature maps, and slices, make superfluous."""
-        absorbed: set[int] = set()
-        if not {"matmul", "slice"} & {node.layer.op for node in self._nodes}:
-            return absorbed
-        folded = self._rules.around_matmul
-        for position, node in enumerate(self._nodes):
-            if node.layer.op == "matmul" and len(node.layer.inputs) == 2:
-                for source in node.layer.inputs:
-                    passed: set[int] = set()
-                    while source != INPUT and len(self._readers[source]) == 1:
-                        if self._nodes[source].layer.op not in folded | {"view"}:
-                            break
-                        if self._nodes[source].layer.op != "view":
-                            passed.add(source)
-                        source = self._nodes[source].layer.inputs[0]
-                    absorbed |= passed
-                (*reads,) = self._readers.get(position, ())
-                if len(reads) == 1 and self._nodes[reads[0]].layer.op in folded & {"scale"}:
-                    absorbed.add(reads[0])
-            reads = self._readers.get(position, [])
-            if (
-                self._rules.transpose_behind_split
-                and node.layer.op in _TRANSPOSES
-                and len(reads) > 1
-                and all(self._nodes[p].layer.op == "slice" for p in reads)
-            ):
-                absorbed.add(position)
-        return absorbed
-
     def _same(self, position: int, node: Node) -> None:
         """The node's result is that of the kernel before it."""
         source = node.layer.inputs[0]
@@ -352,34 +298,6 @@ class Fuser:
             self._computed[position] = self._computed[source]
         if source in self._blocked:
             self._blocked.add(position)
-
-    # Layouts.
-
-    def _leave(self, origin: int, tensor: int) -> None:
-        """Make sure that a tensor exists outside the blocked layout."""
-        if tensor in self._blocked and tensor not in self._copied:
-            self._copied.add(tensor)
-            self._append(origin, self._change(tensor, self._fusion.output))
-
-    def _enter(self, origin: int, tensor: int) -> None:
-        """Make sure that a tensor exists in the blocked layout."""
-        if tensor not in self._blocked and tensor not in self._copied:
-            self._copied.add(tensor)
-            self._append(origin, self._change(tensor, "reorder_input"))
-
-    def _change(self, tensor: int, op: str) -> Kernel:
-        channels, size = self._shape(tensor)
-        return Kernel(op, self._graph.batch, channels, size, channels, size)
-
-    def _shape(self, tensor: int) -> tuple[Any, Size]:
-        if tensor == INPUT:
-            return self._graph.channels, self._graph.size
-        layer = self._nodes[tensor].layer
-        return layer.out_channels, layer.out_size
-
-    def _elements(self, tensor: int) -> Any:
-        channels, size = self._shape(tensor)
-        return channels * size[0] * size[1]
 
     # Kernels.
 
@@ -392,7 +310,7 @@ class Fuser:
             layer = layer._replace(out_channels=into, out_size=into_size, groups=1)
         if op in SAME_SIZE and len(layer.inputs) > 1:
             out = layer.out_channels * layer.out_size[0] * layer.out_size[1]
-            whole = sum(_equal(self._elements(source), out) for source in layer.inputs)
+            whole = sum(_equal(self._layouts.elements(source), out) for source in layer.inputs)
             into, into_size = max(1, whole) * layer.out_channels, layer.out_size
         elif op in ROWS and len(layer.inputs) > 1:
             fused_add = True
@@ -418,10 +336,6 @@ class Fuser:
 
 
 _TRANSPOSES = frozenset({"transpose", *(a for a, b in WRITTEN_AS.items() if b == "transpose")})
-
-
-def _whole(channels: Channels) -> bool:
-    return isinstance(channels, (int, np.integer))
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -234,7 +234,12 @@ def _find(
         if name in (label, output) or name.startswith(f"{label}_"):
             return timing
     values = kernel.batch * kernel.out_channels * math.prod(kernel.out_size)
-    return next((timing for timing in alike if math.prod(timing.out_shape) == values), None)
+    for timing in alike:
+        # A split shows the first of its results: what it reads is as large as all of them.
+        shape = timing.in_shapes[0] if kernel.op == "split" else timing.out_shape
+        if math.prod(shape) == values:
+            return timing
+    return None
 
 
 def _ran_as(op: str) -> tuple[str, ...]:

@@ -1,0 +1,114 @@
+"""Which feature maps lie in a runtime's blocked layout, and what moves them into and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..architecture.graph import INPUT, Channels, Graph, Layer, Size
+from .chains import Node
+from .kernels import Fusion, Kernel
+
+
+class Layouts:
+    """Follows the tensors of one graph, which are positions in its list of nodes.
+
+    Args:
+        graph: what is being fused.
+        nodes: its nodes.
+        fusion: the device's fusion; without a block every tensor stays plain.
+        alignment: channels of whose multiples the blocked layout can be entered.
+        append: takes the kernels that change a layout.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        nodes: list[Node],
+        fusion: Fusion,
+        alignment: int,
+        append: Callable[[int, Kernel], None],
+    ) -> None:
+        self.blocked: set[int] = set()
+        self.block = fusion.block
+        self._graph = graph
+        self._nodes = nodes
+        self._fusion = fusion
+        self._alignment = alignment
+        self._append = append
+        # Tensors that exist in the other layout, too: a layout is changed once.
+        self._copied: set[int] = set()
+        if self.block and not whole(graph.channels):
+            # A fragment of a space: the row before it left its result in the blocked layout,
+            # and has handed out what the stage before it ended with.
+            self.blocked.add(INPUT)
+            if graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
+                self._copied.add(INPUT)
+
+    def are_blocked(self, tensors: tuple[int, ...]) -> bool:
+        """Whether all tensors are in the blocked layout."""
+        return self.blocked.issuperset(tensors)
+
+    def leave(self, origin: int, tensor: int) -> None:
+        """Make sure that a tensor exists outside the blocked layout."""
+        if tensor in self.blocked and tensor not in self._copied:
+            self._copied.add(tensor)
+            self._append(origin, self.change(tensor, self._fusion.output))
+
+    def enter(self, origin: int, tensor: int) -> None:
+        """Make sure that a tensor exists in the blocked layout."""
+        if tensor not in self.blocked and tensor not in self._copied:
+            self._copied.add(tensor)
+            self._append(origin, self.change(tensor, "reorder_input"))
+
+    def change(self, tensor: int, op: str) -> Kernel:
+        """Return the kernel that copies a tensor into the other layout."""
+        channels, size = self.shape(tensor)
+        return Kernel(op, self._graph.batch, channels, size, channels, size)
+
+    def around_pool(self, origin: int, source: int, layer: Layer) -> None:
+        """Add the changes of a pool whose channels are arrays: they run on partial blocks only."""
+        changes = [
+            self.change(source, "reorder_input")._replace(
+                in_size=layer.out_size, out_size=layer.out_size
+            )
+        ]
+        if source not in self._copied:
+            changes.insert(0, self.change(source, self._fusion.output))
+        for change in changes:
+            self._append(origin, change._replace(unless_multiple=self.block))
+
+    def suits(self, layer: Layer) -> str:
+        """Return how a convolution runs: `blocked`, `direct` (from plain to blocked) or `plain`."""
+        into, out, groups = layer.in_channels, layer.out_channels, layer.groups
+        if not (whole(into) and whole(out) and whole(groups)):
+            return "blocked"
+        if groups == 1:
+            if into < self.block:
+                return "direct"
+            return "plain" if into % self._alignment else "blocked"
+        if out % self._alignment:
+            return "plain"
+        if into == groups == out:
+            return "blocked"
+        partial = into // groups % self.block or out // groups % self.block
+        return "plain" if partial else "blocked"
+
+    def shape(self, tensor: int) -> tuple[Any, Size]:
+        """Return channels and size of a tensor."""
+        if tensor == INPUT:
+            return self._graph.channels, self._graph.size
+        layer = self._nodes[tensor].layer
+        return layer.out_channels, layer.out_size
+
+    def elements(self, tensor: int) -> Any:
+        """Return the values of a tensor, for one image."""
+        channels, size = self.shape(tensor)
+        return channels * size[0] * size[1]
+
+
+def whole(channels: Channels) -> bool:
+    """Whether channels are one number, not those of a search space."""
+    return isinstance(channels, (int, np.integer))
