@@ -135,7 +135,7 @@ def _grouped(b: GraphBuilder, x: Tensor, width: int, stride: int, rng: Rng) -> T
 
 
 def _basic(b: GraphBuilder, x: Tensor, width: int, stride: int, rng: Rng) -> Tensor:
-    width = max(16, width // 2 // 8 * 8)
+    width = max(16, 2 * width // 3 // 8 * 8)
     activation = str(rng.choice(("relu", "relu", "silu")))
     y = b.conv(x, width, 3, stride=stride, activation=activation)
     return _residual(b, x, b.conv(y, width, 3), stride, activation)
@@ -211,7 +211,7 @@ def _pyramid(b: GraphBuilder, rng: Rng) -> None:
             break
         top = b.add(side, up) if merge else b.conv(b.concat([side, up]), width, activation="relu")
         maps.append(top)
-    classes = int(rng.choice((36, 80, 720 // 4)))
+    classes = int(rng.choice((36, 80, 180, 720, 819)))
     for b.stage, level in enumerate(maps, 1):
         y = b.conv(level, width, 3)
         for _ in range(int(rng.integers(0, 3))):
