@@ -64,7 +64,10 @@ def roofline_of(values: Sequence[float]) -> Roofline:
         named["bytes_per_s"],
         named["launch_s"],
         BYTES_PER_VALUE,
-        {"dense": full, "pointwise": full, "depthwise": (0.0, 0.0, named["half_depth_depthwise"])},
+        {
+            **dict.fromkeys(("dense", "pointwise", "grouped"), full),
+            "depthwise": (0.0, 0.0, named["half_depth_depthwise"]),
+        },
     )
 
 

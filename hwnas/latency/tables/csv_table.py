@@ -31,7 +31,15 @@ COLUMNS = (
     "fused_add",
     "latency_ms",
 )
-OPTIONAL = ("groups", "out_height", "out_width", "kernel_width", "stride_width", "activation")
+OPTIONAL = (
+    "groups",
+    "out_height",
+    "out_width",
+    "kernel_width",
+    "stride_width",
+    "activation",
+    "plain",
+)
 """Columns that a table may leave out; a cell that is empty takes its default, too."""
 
 CONVOLUTIONS = ("Regular", "Depthwise", "Grouped")
@@ -106,6 +114,7 @@ def _kernel(row: dict[str, str]) -> Kernel:
             cell("groups", groups),
             flag("fused_add"),
             flag("activation", int(is_conv)),
+            plain=flag("plain", 0),
         )
     )
 
@@ -152,4 +161,6 @@ def _cells(kernel: Kernel) -> dict[str, object]:
         cells["groups"] = groups
     if kernel.activation != (kernel.op == "conv"):
         cells["activation"] = int(kernel.activation)
+    if kernel.plain:
+        cells["plain"] = 1
     return cells
