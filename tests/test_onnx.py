@@ -35,6 +35,7 @@ from hwnas.profiling.session import Sample, _measure
 from hwnas.workflows.predict import load_predictor, predict
 
 FUSION = OnnxRuntimeCpu().fusion()
+SAME = {"scale": "mul", "shift": "add", "reorder_plain": "reorder_output"}
 KINDS = (*BLOCKS, "transformer", "pyramid", "head")
 
 
@@ -116,7 +117,7 @@ def executed(model: onnx.ModelProto, folder: Path) -> Counter[str]:
 def predicted(graph: Graph) -> Counter[str]:
     found: Counter[str] = Counter()
     for kernel in fuse(graph, FUSION):
-        op = {"scale": "mul", "shift": "add", "sub": "sub"}.get(kernel.op, kernel.op)
+        op = SAME.get(kernel.op, kernel.op)
         if kernel.op == "conv":
             op += " plain" * kernel.plain + " add" * kernel.fused_add
         found[op + " activated" * kernel.activation] += 1

@@ -29,6 +29,7 @@ CLASSES = (
     "normalise",
     "transpose",
     "resize",
+    "rearrange",
 )
 """Kinds of kernels that are limited by the same part of a device; `other` is none of them."""
 
@@ -37,8 +38,10 @@ _MULTIPLIES = np.array(
 )
 _OPS = {
     **dict.fromkeys(operators.POOLS.values(), "pool"),
-    **dict.fromkeys(operators.MOVING.values(), "copy"),
-    **dict.fromkeys(("reorder_input", "reorder_output"), "copy"),
+    **dict.fromkeys(operators.MOVING.values(), "rearrange"),
+    **dict.fromkeys(("reorder_input", "reorder_plain"), "rearrange"),
+    # Handed out: written to memory that was not used before.
+    "reorder_output": "copy",
     **dict.fromkeys(operators.ELEMENTWISE, "elementwise"),
     **dict.fromkeys(operators.TRANSCENDENTAL, "transcendental"),
     **dict.fromkeys(operators.REDUCING.values(), "reduce"),

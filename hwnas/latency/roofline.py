@@ -13,7 +13,7 @@ LIKE = {
     "grouped": "dense",
     "matmul": "pointwise",
     "reduce": "pool",
-    **dict.fromkeys(("elementwise", "normalise", "transpose", "resize"), "copy"),
+    **dict.fromkeys(("elementwise", "normalise", "transpose", "resize", "rearrange"), "copy"),
     "transcendental": "other",
 }
 """The class whose peak stands for that of one that was not measured."""

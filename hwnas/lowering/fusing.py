@@ -90,9 +90,7 @@ class Fuser:
         elif op in ("concat", "upsample"):
             self._blocked_or_plain(position, node)
         elif op == "channels_last" and node.layer.inputs[0] in self._blocked:
-            self._emit(
-                position, node, self._layouts.change(node.layer.inputs[0], self._fusion.output)
-            )
+            self._emit(position, node, self._layouts.change(node.layer.inputs[0], "reorder_plain"))
         elif op == "slice":
             self._slice(position, node)
         else:

@@ -11,9 +11,10 @@ from ..architecture.graph import Channels, Graph, Size
 class Kernel(NamedTuple):
     """One kernel. Channels may be arrays that broadcast, as in the graph it comes from.
 
-    `op` is `conv`, `matmul`, a name of `lowering.operators`, `reorder_output`, `reorder_input`, or
-    what ONNX calls an operator that hwnas knows nothing about. `fused_add` says that a residual
-    addition happens inside, `activation` that the result is activated. A kernel with
+    `op` is `conv`, `matmul`, a name of `lowering.operators`, a change of layout, or what ONNX calls
+    an operator that hwnas knows nothing about. Changes of layout are `reorder_input` (into the
+    blocked layout), `reorder_plain` (out of it) and `reorder_output` (out of it and handed to the
+    outside). `fused_add` says that a residual addition happens inside, `activation` that the result is activated. A kernel with
     `unless_multiple` runs only where the channels are no multiple of it. `plain` marks a
     convolution outside the blocked layout of a runtime that has one.
 

@@ -38,6 +38,7 @@ class Layouts:
         self._fusion = fusion
         self._alignment = alignment
         self._append = append
+        self._handed_out = {node.layer.inputs[0] for node in nodes if node.layer.op == "output"}
         # Tensors that exist in the other layout, too: a layout is changed once.
         self._copied: set[int] = set()
         if self.block and not whole(graph.channels):
@@ -55,13 +56,20 @@ class Layouts:
         """Make sure that a tensor exists outside the blocked layout."""
         if tensor in self.blocked and tensor not in self._copied:
             self._copied.add(tensor)
-            self._append(origin, self.change(tensor, self._fusion.output))
+            self._append(origin, self.change(tensor, self.leaving(tensor)))
 
     def enter(self, origin: int, tensor: int) -> None:
         """Make sure that a tensor exists in the blocked layout."""
         if tensor not in self.blocked and tensor not in self._copied:
             self._copied.add(tensor)
             self._append(origin, self.change(tensor, "reorder_input"))
+
+    def leaving(self, tensor: int) -> str:
+        """Return the kernel that takes a tensor out of the blocked layout.
+
+        What is handed out is written to memory that was not used before, which takes longer.
+        """
+        return self._fusion.output if tensor in self._handed_out else "reorder_plain"
 
     def change(self, tensor: int, op: str) -> Kernel:
         """Return the kernel that copies a tensor into the other layout."""
@@ -76,7 +84,7 @@ class Layouts:
             )
         ]
         if source not in self._copied:
-            changes.insert(0, self.change(source, self._fusion.output))
+            changes.insert(0, self.change(source, "reorder_plain"))
         for change in changes:
             self._append(origin, change._replace(unless_multiple=self.block))
 

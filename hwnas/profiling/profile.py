@@ -207,7 +207,7 @@ def match_graph(
     kernels: list[tuple[Kernel, float]] = []
     changes: list[Kernel] = []
     for i, kernel in fuse_layers(graph, fusion):
-        if kernel.op in LAYOUT_CHANGES.values():
+        if kernel.op.startswith("reorder_"):
             changes.append(kernel)
             continue
         timing = _find(waiting, kernel, labels[i], _output_name(graph, i))
@@ -266,7 +266,7 @@ def _same_change(predicted: Kernel, ran: Kernel, block: int) -> bool:
     """Whether a change of layout that ran is the predicted one; it may show padded channels."""
     padded = -(-predicted.out_channels // block) * block if block else predicted.out_channels
     return (
-        predicted.op == ran.op
+        predicted.op.replace("plain", "output") == ran.op
         and predicted.out_size == ran.out_size
         and ran.out_channels in (predicted.out_channels, padded)
     )
