@@ -23,7 +23,8 @@ from hwnas.profiling import profile as profiles
 from hwnas.profiling.profile import Profile, match
 from hwnas.profiling.session import DRIFT, SPELL, Sample, collect, good_networks
 from hwnas.store.journal import Journal
-from hwnas.workflows.profile import fit_profile, samples
+from hwnas.workflows.profile import fit_profile
+from hwnas.workflows.sampling import samples
 
 CPU = dataclasses.replace(spec.load("cpu"), fusion=OnnxRuntimeCpu().fusion())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from ..errors import HwnasError
 from ..lowering.kernels import Fusion
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
-from .measurement import KernelTiming, Measurement, environment
+from .measurement import CONTENDED, SLOWED, KernelTiming, Measurement, Pace, environment
 
 if TYPE_CHECKING:
     import onnxruntime
 
-WARM_UP = 2
+WARM_UP = 1
+CALM_RUNS = 5
+MOST_RUNS = 20
 
 
 class OnnxRuntimeCpu:
@@ -41,6 +44,7 @@ class OnnxRuntimeCpu:
         self._cpu_clock: Callable[[], float] = (
             time.thread_time if threads == 1 else time.process_time
         )
+        self._pace = Pace()
 
     def environment(self) -> dict[str, Any]:
         """Return machine, runtime and version, threads."""
@@ -69,59 +73,77 @@ class OnnxRuntimeCpu:
     def measure(
         self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
     ) -> Measurement:
-        """Time a model: at least so many runs and so many seconds, after two runs of warm-up.
+        """Time a model: at least so many calm runs and so many seconds, after two of warm-up.
+
+        Where the machine does other work, it ends after three times as many runs or seconds.
 
         Raises:
             HwnasError: onnxruntime does not run the model.
         """
         session = self._session(model, None)
-        return self._measure(session, least_runs, least_s, most_s)
+        return self._timed(session, least_runs, 3 * least_runs, least_s, most_s)
 
     def profile(
-        self, model: bytes, *, seconds: float = 0.1
+        self, model: bytes, *, seconds: float = 0.03
     ) -> tuple[list[KernelTiming], Measurement]:
         """Time each executed kernel by onnxruntime's profiler, then the whole network without it.
 
         Kernels are timed in their network: caches, layouts and fusions are the real ones. Each of
-        the two takes about `seconds`, and 4 to 20 runs.
+        the two takes five calm runs and about `seconds`, at most 20 runs. The profiler tells wall
+        times, so the samples of disturbed runs are left out.
 
         Raises:
             HwnasError: onnxruntime does not run the model.
         """
         with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
             session = self._session(model, str(Path(folder) / "profile"))
-            feeds = _feeds(session)
-            for _ in range(WARM_UP):
-                _run(session, feeds)
-            _repeat(lambda: _run(session, feeds), 4, 20, seconds)
+            runs = self._timed(session, CALM_RUNS, MOST_RUNS, seconds)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         # Profiling has ended: what runs now is undisturbed.
-        measurement = self._measure(session, 4, seconds, 60.0, most_runs=20)
-        return _timings(events, WARM_UP), measurement
+        measurement = self._timed(session, CALM_RUNS, MOST_RUNS, seconds)
+        return _timings(events, WARM_UP, runs.calm), measurement
 
-    def _measure(
+    def _timed(
         self,
         session: onnxruntime.InferenceSession,
-        least_runs: int,
+        calm_runs: int,
+        most_runs: int,
         least_s: float,
-        most_s: float,
-        most_runs: int = 100_000,
+        most_s: float = 60.0,
     ) -> Measurement:
+        """Run until enough runs were calm and enough time is over, but not for ever."""
         feeds = _feeds(session)
         for _ in range(WARM_UP):
             _run(session, feeds)
         walls: list[float] = []
         cpus: list[float] = []
-
-        def timed() -> None:
+        calm: list[bool] = []
+        began = time.perf_counter()
+        before = self._pace()
+        while True:
+            preempted = self._preemptions()
             cpu, wall = self._cpu_clock(), time.perf_counter()
             _run(session, feeds)
             wall_end, cpu_end = time.perf_counter(), self._cpu_clock()
             walls.append(wall_end - wall)
             cpus.append((cpu_end - cpu) / self.threads)
+            alone = (
+                walls[-1] <= CONTENDED * cpus[-1]
+                if self.threads == 1
+                else self._preemptions() == preempted
+            )
+            after = self._pace()
+            calm.append(alone and max(before, after) <= SLOWED)
+            before = after
+            spent = wall_end - began
+            enough = sum(calm) >= calm_runs and spent >= least_s
+            if enough or spent >= most_s or (len(walls) >= most_runs and spent >= 3 * least_s):
+                return Measurement(tuple(walls), tuple(cpus), tuple(calm), self.threads)
 
-        _repeat(timed, least_runs, most_runs, least_s, most_s)
-        return Measurement(tuple(walls), tuple(cpus))
+    @staticmethod
+    def _preemptions() -> int:
+        """Return how often another process was given a core that this one was using."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
     def _session(self, model: bytes, profile: str | None) -> onnxruntime.InferenceSession:
         ort = _onnxruntime()
@@ -137,18 +159,6 @@ class OnnxRuntimeCpu:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no public base class
             raise HwnasError(f"onnxruntime does not load the model: {_first_line(error)}") from None
-
-
-def _repeat(
-    run: Callable[[], None], least: int, most: int, least_s: float, most_s: float = 60.0
-) -> None:
-    """Run so often and so long, but no longer than `most_s`."""
-    began = time.perf_counter()
-    for count in range(1, most + 1):
-        run()
-        spent = time.perf_counter() - began
-        if (count >= least and spent >= least_s) or spent >= most_s:
-            return
 
 
 def _onnxruntime() -> Any:
@@ -181,8 +191,10 @@ def _run(session: onnxruntime.InferenceSession, feeds: dict[str, Any]) -> None:
         raise HwnasError(f"onnxruntime does not run the model: {_first_line(error)}") from None
 
 
-def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
-    """Return the kernels of a profile in the order of execution, warm-up left out."""
+def _timings(events: list[dict[str, Any]], skip: int, calm: tuple[bool, ...]) -> list[KernelTiming]:
+    """Return the kernels of a profile in the order of execution: their samples of calm runs, or
+    of all where none was; warm-up is left out."""
+    kept = [i for i, is_calm in enumerate(calm, skip) if is_calm or not any(calm)]
     samples: dict[str, list[float]] = {}
     about: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -195,7 +207,7 @@ def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
             name.removesuffix("_nchwc"),
             about[name]["op_name"],
             (_shapes(about[name], "output_type_shape") or ((),))[0],
-            tuple(durations[skip:]),
+            tuple(durations[i] for i in kept),
             _shapes(about[name], "input_type_shape"),
         )
         for name, durations in samples.items()

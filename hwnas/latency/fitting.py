@@ -20,6 +20,9 @@ FOLDS = 4
 LEAST_OF_A_CLASS = 200
 """Held-out kernels from which a class has quantiles of its own."""
 
+DISTURBED = 0.03
+"""Disagreement between a network and its kernels that only a disturbance explains."""
+
 SIZES = ("batch", "in_channels", "out_channels", "in_height", "in_width", "kernel", "stride")
 
 Seconds = NDArray[np.float64]
@@ -153,11 +156,13 @@ def _with_blocks(card: Card, blocks: NDArray[np.int64], seconds: Seconds, unseen
     )
 
 
-def without_profiler(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds) -> Seconds:
-    """Return kernel times without what the profiler itself adds to each.
+def adding_up(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds) -> Seconds:
+    """Return kernel times that add up to what their network took without the profiler.
 
-    In networks of many short kernels these sum to more than the network takes without the
-    profiler; the excess per kernel is fitted robustly, and taken off as far as a kernel has it.
+    The profiler itself adds to each kernel; this excess is fitted robustly over all networks and
+    taken off as far as a kernel has it. What then remains between a network and its kernels is a
+    matter of the minute in which each was timed, and the network, which is what a predictor is
+    for, decides; unless the two are so far apart that one of them was disturbed.
 
     Args:
         seconds: least time of each kernel.
@@ -173,7 +178,11 @@ def without_profiler(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds
     )
     excess_s = max(0.0, -1e-6 * float(fitted.x[1]) / float(fitted.x[0]))
     shortest = np.maximum(0.25 * seconds, 0.25e-6)  # the profiler counts whole microseconds
-    corrected: Seconds = np.maximum(seconds - excess_s, shortest)
+    alone = np.maximum(seconds - excess_s, shortest)
+    ratio = least_s / np.bincount(rows, weights=alone)
+    typical = float(np.median(ratio))
+    ratio[np.abs(ratio / typical - 1) > DISTURBED] = typical
+    corrected: Seconds = alone * ratio[rows]
     return corrected
 
 

@@ -60,16 +60,15 @@ def to_onnx(
 
 class _Writer:
     def __init__(self, weights: Weights, fold_norm: bool, batch: int) -> None:
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         self._helper = helper
-        self._array = numpy_helper.from_array
         self.weights = weights
         self.batch = batch
         self.ranks = {IMAGES: 4}
         self._fold_norm = fold_norm
         self._nodes: list[Any] = []
-        self._initializers: list[Any] = []
+        self._constants: list[tuple[str, Any]] = []
         self._clip: list[str] = []
 
     def split(self, name: str, source: str, parts: list[str]) -> None:
@@ -120,7 +119,6 @@ class _Writer:
             "backbone",
             [tensor(IMAGES, graph.channels, graph.size)],
             [tensor(name, layer.out_channels, layer.out_size) for name, layer in outputs],
-            self._initializers,
         )
         model = helper.make_model(
             body,
@@ -129,6 +127,13 @@ class _Writer:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
+        for name, value in self._constants:
+            # Filled in place: handed to the graph and the model above, weights are copied twice.
+            constant = model.graph.initializer.add()
+            constant.name = name
+            constant.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+            constant.dims.extend(value.shape)
+            constant.raw_data = value.tobytes()
         helper.set_model_props(model, metadata)
         result: onnx.ModelProto = model
         return result
@@ -174,7 +179,7 @@ class _Writer:
         self.node("Clip", f"{name}_relu6", [source, *self._clip], output)
 
     def constant(self, name: str, value: Any) -> str:
-        self._initializers.append(self._array(value, name))
+        self._constants.append((name, value))
         return name
 
     def node(self, op: str, name: str, inputs: list[str], output: str, **attributes: Any) -> None:

@@ -67,6 +67,8 @@ def filler(graph: Graph) -> Weights:
         scale = np.float32(1 / math.sqrt(math.prod(size[1:])))
         weights[f"{name}.conv.weight"] = np.resize(noise * scale, size)
         weights |= _fresh_norm(name, layer)
+        # A variance that folds to a factor of exactly one: folding then copies nothing.
+        weights[f"{name}.norm.running_var"] -= np.float32(NORM_EPSILON)
     for name, layer in zip(names(graph), graph.layers, strict=True):
         channels = int(layer.out_channels)
         if layer.op in LINEAR:
@@ -87,8 +89,10 @@ def folded(weights: Weights, name: str) -> tuple[NDArray[np.float32], NDArray[np
         for key in ("weight", "bias", "running_mean", "running_var")
     }
     scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(NORM_EPSILON))
-    kernel = weights[f"{name}.conv.weight"] * scale[:, None, None, None]
-    return kernel.astype(np.float32), norm["bias"] - norm["running_mean"] * scale
+    kernel = weights[f"{name}.conv.weight"]
+    if np.any(scale != 1):
+        kernel = (kernel * scale[:, None, None, None]).astype(np.float32)
+    return kernel, norm["bias"] - norm["running_mean"] * scale
 
 
 def _convolutions(graph: Graph) -> Iterator[tuple[str, Layer]]:
@@ -99,10 +103,9 @@ def _convolutions(graph: Graph) -> Iterator[tuple[str, Layer]]:
 
 def _fresh_norm(name: str, layer: Layer) -> Weights:
     channels = int(layer.out_channels)
-    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     return {
-        f"{name}.norm.weight": ones,
-        f"{name}.norm.bias": zeros,
-        f"{name}.norm.running_mean": zeros,
-        f"{name}.norm.running_var": ones,
+        f"{name}.norm.weight": np.ones(channels, np.float32),
+        f"{name}.norm.bias": np.zeros(channels, np.float32),
+        f"{name}.norm.running_mean": np.zeros(channels, np.float32),
+        f"{name}.norm.running_var": np.ones(channels, np.float32),
     }

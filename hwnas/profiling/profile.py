@@ -48,7 +48,7 @@ class NetworkRecord:
     """One measured network: what it is, what it took, and what each of its kernels took.
 
     A network outside the search spaces has no architecture but a `probe`, its name.
-    `least_s` is the least CPU time of its runs, `median_s` the median; kernels hold their least.
+    `least_s` is the least time of its calm runs, `median_s` the median; kernels hold their least.
     """
 
     architecture: Architecture | None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -12,39 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..architecture import lower, spaces
-from ..architecture.graph import Size
-from ..architecture.spaces import Candidate, Space
-from ..budgets.oracles import graph_oracle
-from ..costs import flops
 from ..devices import spec
 from ..devices.onnxruntime_cpu import OnnxRuntimeCpu
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
 from ..latency.columns import from_kernels
-from ..latency.fitting import Networks, fit, sequence_of, without_profiler
+from ..latency.fitting import Networks, adding_up, fit, sequence_of
 from ..latency.predictor import Predictor
 from ..latency.regressors import Trees
 from ..lowering.kernels import Kernel
-from ..profiling.probes import probes
 from ..profiling.profile import Profile
-from ..profiling.session import Sample, Step, collect
-from ..scores.entropy import EntropyScore
-from ..searchers.evaluator import Evaluator
-from ..searchers.evolution import Evolution
-from ..searchers.mutation import AttributeMutation
+from ..profiling.session import Step, collect
 from ..store import shelf
 from ..store.journal import Journal
-
-SIZES = (160, 192, 224, 224, 224, 256, 320)
-"""Resolutions that networks are measured at; the default one more often."""
-
-FLOPS = {"resnet": (7e7, 5e9), "mobile": (4e7, 1e9)}
-"""Multiply-adds of measured networks: from about two to about eighty milliseconds of a core."""
-
-
-INSIDE = 3
-"""Networks of the search spaces that are measured for each one outside them."""
+from .sampling import samples
 
 
 def connect(connection: str, threads: int = 1) -> OnnxRuntimeCpu:
@@ -160,76 +139,17 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), latency_s),
-        regressor=Trees(count=400, leaves=31, learning_rate=0.05, min_leaf=5),
+        regressor=Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5),
     )
 
 
 def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
-    """Return the kernels of a profile's networks and their times, without the profiler's part."""
+    """Return the kernels of a profile's networks and times that add up to their network's."""
     pairs = [pair for network in profile.networks for pair in network.kernels]
     rows = sequence_of([len(network.kernels) for network in profile.networks])
     least_s = np.array([network.least_s for network in profile.networks])
-    seconds = without_profiler(np.array([time_s for _, time_s in pairs]), rows, least_s)
+    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, least_s)
     return [kernel for kernel, _ in pairs], seconds
-
-
-def samples(seed: int) -> Iterator[Sample]:
-    """Yield networks to measure: random ones, and ones on the way of searches.
-
-    The winners of searches are deep and wide in ways that random networks hardly are, so every
-    second network is taken from a short evolution under a random budget of FLOPs. Behind each
-    three of these comes one outside the search spaces, for the kernels of any other model.
-    """
-    rng = np.random.default_rng(seed)
-    outside = probes(np.random.default_rng([seed, 1]))
-    inside = _inside(rng)
-    while True:
-        yield from itertools.islice(inside, INSIDE)
-        name, graph = next(outside)
-        yield Sample(None, graph.size, graph.batch, graph, name)
-
-
-def _inside(rng: np.random.Generator) -> Iterator[Sample]:
-    """Yield architectures of the search spaces."""
-    known = {name: spaces.load(name) for name in spaces.SHIPPED}
-    while True:
-        for name, space in known.items():
-            size = int(rng.choice(SIZES))
-            low, high = FLOPS[name]
-            budget = math.exp(rng.uniform(math.log(low), math.log(high)))
-            for candidate in (
-                _random(space, rng, (size, size), low, high),
-                _evolved(space, rng, (size, size), budget),
-            ):
-                yield Sample(space.decode(candidate), (size, size), 1)
-
-
-def _random(
-    space: Space, rng: np.random.Generator, size: Size, low: float, high: float
-) -> Candidate:
-    while True:
-        candidate = space.sample(rng)
-        if low <= flops(lower(space.decode(candidate), size)) <= high:
-            return candidate
-
-
-def _evolved(space: Space, rng: np.random.Generator, size: Size, budget: float) -> Candidate:
-    oracles = [graph_oracle("flops", size), graph_oracle("layers", size)]
-    evaluator = Evaluator(space, EntropyScore(), oracles, [budget, space.layers])
-    first = space.narrowest()
-    score = evaluator.evaluate(first)
-    if score is None:
-        return first
-    iterations = 2048
-    sampler = Evolution(space, AttributeMutation(space), (first, score), rng, iterations, 32)
-    for start in range(0, iterations, 1024):
-        sampler.begin(start)
-        for _ in range(1024):
-            candidate = sampler.ask()
-            found = evaluator.evaluate(candidate) if candidate is not None else None
-            if candidate is not None and found is not None:
-                sampler.tell(candidate, found)
-    return sampler.best()[1]
 
 
 def _described(connection: str, name: str) -> DeviceSpec:
