@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     help="Multiply each entropy by its feature map's size, as the paper's text says; its figures "
     "are reproduced without.",
 )
+@click.option(
+    "--confidence",
+    type=float,
+    help="Keep the upper end of this interval of a predicted latency inside the budget, not the "
+    "prediction alone; 0.95 for example.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run folder."
@@ -82,6 +88,7 @@ def command(
     entropy_resolution: str,
     alpha: str,
     feature_size: bool,
+    confidence: float | None,
     out: Path | None,
     resume: Path | None,
     as_json: bool,
@@ -118,6 +125,7 @@ def command(
             parse_resolution(entropy_resolution),
             _alpha(alpha),
             feature_size,
+            confidence,
         )
         result = search(request, settings, out, announce=_announce, report=_Bar(iterations))
     emit(result.document, _text(result.document), as_json)
@@ -172,7 +180,7 @@ def _text(document: dict[str, Any]) -> str:
         cost = f"{budget['quantity']} {format_amount(budget['cost'], budget['quantity'])}"
         if "interval" in budget:
             low, high = (format_amount(end, budget["quantity"]) for end in budget["interval"])
-            cost += f" ({budget['confidence']:.0%} interval {low} to {high})"
+            cost += f" ({budget['confidence'] * 100:g}% interval {low} to {high})"
         lines.append(f"{cost}, the budget was {str(limit).partition('<= ')[2]}")
     costs = document["costs"]
     lines.append(

@@ -18,10 +18,11 @@ from ..latency.oracle import LatencyOracle
 from ..scores.entropy import ALPHA, EntropyScore
 from ..searchers.evaluator import Evaluator
 from ..searchers.tables import cheapest
+from ..units import format_amount
 from .predict import load_predictor
 
 CONFIDENCE = 0.9
-"""Of the intervals beside predicted costs."""
+"""Of the intervals beside predicted costs, where the request names none."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Request:
     """What the user asked for.
 
     `budgets` are texts such as `latency=20ms@v100-trt-fp16`. `space` and `resolution` default to
-    the device's.
+    the device's. With a `confidence`, the upper end of that interval of a predicted latency must
+    lie within the budget, not the prediction alone.
     """
 
     budgets: tuple[str, ...]
@@ -39,6 +41,7 @@ class Request:
     entropy_resolution: Size = (384, 384)
     alpha: tuple[float, ...] = ALPHA
     feature_size: bool = False
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         self.score()
@@ -60,13 +63,24 @@ class Request:
 class Question:
     """One budget with the oracle that answers it and the device that it is about.
 
-    `interval` holds the factors that make a predicted latency into its 90 % interval.
+    `interval` holds the factors that make a predicted latency into its interval of `confidence`.
+    With `strict` the upper end of the interval has to keep the budget.
     """
 
     budget: Budget
     oracle: Oracle
     device: DeviceSpec
     interval: tuple[float, float] | None = None
+    confidence: float = CONFIDENCE
+    strict: bool = False
+
+    @property
+    def limit(self) -> float:
+        """What a predicted cost may be: a network's interval grows with its prediction, so its
+        upper end keeps the budget where the prediction keeps this."""
+        if self.interval is None or not self.strict:
+            return self.budget.limit
+        return self.budget.limit / self.interval[1]
 
     def __str__(self) -> str:
         """Return the budget as it was understood."""
@@ -77,7 +91,13 @@ class Question:
                     f"per batch of {self.oracle.batch}" if self.oracle.batch > 1 else "per image"
                 )
                 limit, place = str(self.budget).rsplit(" on ", 1)
-                return f"{limit} {images} at {size} on {place}, predicted"
+                understood = f"{limit} {images} at {size} on {place}, predicted"
+                if self.strict:
+                    understood += (
+                        f", by the upper end of the {self.confidence * 100:g} % interval: "
+                        f"a prediction of at most {format_amount(self.limit, 'latency')}"
+                    )
+                return understood
             case "flops":
                 return f"{self.budget} (multiply-adds of one image at {size})"
             case "memory":
@@ -116,7 +136,7 @@ def understand(request: Request) -> Problem:
         space,
         score,
         [question.oracle for question in questions],
-        [question.budget.limit for question in questions],
+        [question.limit for question in questions],
     )
     return Problem(device, space, score, questions, evaluator)
 
@@ -136,7 +156,7 @@ def read(request: Request) -> tuple[DeviceSpec, Space, tuple[Question, ...]]:
     if not any(budget.quantity == "layers" for budget in budgets):
         limit = space.layers if request.space else device.layers
         budgets.append(Budget("layers", limit))
-    return device, space, tuple(_question(budget, device, request.resolution) for budget in budgets)
+    return device, space, tuple(_question(budget, device, request) for budget in budgets)
 
 
 def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
@@ -206,8 +226,16 @@ def _comparison(problem: Problem, candidate: Candidate) -> str:
     parts = []
     for question, cost in zip(problem.questions, problem.evaluator.costs(candidate), strict=True):
         actual = replace(question.budget, limit=cost)
-        if cost > question.budget.limit:
-            parts.append(f"{str(actual).replace('<= ', '')}, the budget is {question.budget}")
+        if cost > question.limit:
+            allowed = (
+                f", which allows a prediction of "
+                f"{format_amount(question.limit, question.budget.quantity)}"
+                if question.strict
+                else ""
+            )
+            parts.append(
+                f"{str(actual).replace('<= ', '')}, the budget is {question.budget}{allowed}"
+            )
     return "; ".join(parts)
 
 
@@ -250,21 +278,29 @@ def budgets_document(problem: Problem, architecture: Architecture) -> list[dict[
         )
         if question.interval is not None:
             low, high = question.interval
-            document[-1] |= {"interval": [low * cost, high * cost], "confidence": CONFIDENCE}
+            document[-1] |= {
+                "interval": [low * cost, high * cost],
+                "confidence": question.confidence,
+                "interval_within_budget": question.strict,
+            }
     return document
 
 
-def _question(budget: Budget, device: DeviceSpec, resolution: Size | None) -> Question:
+def _question(budget: Budget, device: DeviceSpec, request: Request) -> Question:
     if budget.device is None:
-        oracle = graph_oracle(budget.quantity, resolution or device.resolution)
+        oracle = graph_oracle(budget.quantity, request.resolution or device.resolution)
         if isinstance(oracle, PeakMemory):
             oracle = replace(oracle, bytes_per_value=device.bytes_per_value)
         return Question(budget, oracle, device)
     place = device_specs.load(budget.device)
     predictor = load_predictor(place)
+    resolution = request.resolution or place.resolution
+    confidence = CONFIDENCE if request.confidence is None else request.confidence
     return Question(
         budget,
-        LatencyOracle(predictor, place.fusion, resolution or place.resolution, place.batch),
+        LatencyOracle(predictor, place.fusion, resolution, place.batch),
         place,
-        predictor.card.network_quantiles.factors(CONFIDENCE),
+        predictor.card.network_quantiles.factors(confidence),
+        confidence,
+        request.confidence is not None,
     )

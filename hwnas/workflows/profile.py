@@ -25,6 +25,9 @@ from ..store import shelf
 from ..store.journal import Journal
 from .sampling import samples
 
+CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
+"""What learns the residual of a processor's kernels."""
+
 
 def connect(connection: str, threads: int = 1) -> OnnxRuntimeCpu:
     """Return the device behind a connection.
@@ -125,9 +128,6 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
     machine moves. So networks are fitted by the least, times what the median typically adds.
     """
     counts = [len(network.kernels) for network in profile.networks]
-    least_s = np.array([network.least_s for network in profile.networks])
-    median_s = np.array([network.median_s for network in profile.networks])
-    latency_s = least_s * float(np.median(median_s / least_s))
     kernels, seconds = kernel_times(profile)
     return fit(
         from_kernels(kernels),
@@ -138,9 +138,17 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         feature_set="cpu",
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
-        networks=Networks(sequence_of(counts), latency_s),
-        regressor=Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5),
+        networks=Networks(sequence_of(counts), network_times(profile)),
+        regressor=CPU_TREES,
     )
+
+
+def network_times(profile: Profile) -> NDArray[np.float64]:
+    """Return what each network of a profile takes: its least time, times what the median adds."""
+    least_s = np.array([network.least_s for network in profile.networks])
+    median_s = np.array([network.median_s for network in profile.networks])
+    typical_s: NDArray[np.float64] = least_s * np.median(median_s / least_s)
+    return typical_s
 
 
 def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:

@@ -1,0 +1,153 @@
+"""How good a processor's predictor is, by the number of networks measured; nothing is measured.
+
+    python benchmarks/cpu_accuracy.py [PROFILE]
+
+PROFILE is the folder of a profile, by default profiles/cpu-reference. Every network that a
+predictor is judged by was measured, and none of its kernels was seen by the fit. Beside it, fitted
+to the same networks: one rate for all multiply-adds, and one scale for the sum of predicted
+kernels where kernels are fitted to the profiler's times as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.architecture import lower
+from hwnas.costs import flops
+from hwnas.devices import spec
+from hwnas.latency.columns import CLASSES, Columns, from_kernels
+from hwnas.latency.evaluation import accuracy
+from hwnas.latency.fitting import fit, sequence_of
+from hwnas.latency.predictor import Predictor
+from hwnas.profiling.profile import Profile, load
+from hwnas.workflows.profile import CPU_TREES, fit_profile, kernel_times, network_times
+
+DRAWS = {20: 10, 60: 5, 100: 3}
+"""Networks fitted to, and how many random choices of them."""
+
+
+class Measured:
+    """A profile's networks as arrays."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        networks = profile.networks
+        kernels, self.seconds = kernel_times(profile)
+        self.columns: Columns = from_kernels(kernels)
+        self.rows = sequence_of([len(network.kernels) for network in networks])
+        self.latency_s = network_times(profile)
+        self.flops = np.array([flops(lower(n.architecture, n.resolution)) for n in networks])
+        self.raw_s = np.array([s for network in networks for _, s in network.kernels])
+
+    def some(self, chosen: np.ndarray) -> Profile:
+        """Return the profile with some of its networks."""
+        return replace(self.profile, networks=tuple(self.profile.networks[i] for i in chosen))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum over each network's kernels."""
+        return np.bincount(self.rows, weights=values, minlength=len(self.latency_s))
+
+    def predicted(self, predictor: Predictor) -> np.ndarray:
+        """Return the predicted latency of each network."""
+        return predictor.constant_s + self.sums(predictor.shares(self.columns))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shipped = Path(__file__).parent.parent / "profiles" / "cpu-reference"
+    parser.add_argument("profile", type=Path, nargs="?", default=shipped)
+    options = parser.parse_args()
+    measured = Measured(load(options.profile))
+    count = len(measured.latency_s)
+    about = measured.profile.provenance
+    print(", ".join(f"{key} {about[key]}" for key in ("cpu", "runtime", "date") if key in about))
+    print(f"{count} networks, {len(measured.rows):,} kernels\n")
+    print("| networks fitted to | judged by | | MAPE | within 5 % | within 10 % | seconds to fit |")
+    print("|---|---|---|---|---|---|---|")
+    rng = np.random.default_rng(0)
+    for size, draws in DRAWS.items():
+        choices = [rng.permutation(count)[:size] for _ in range(draws)]
+        _row(measured, choices, f"{size} ({draws} random choices)")
+    folds = np.array_split(rng.permutation(count), 5)
+    trained = [np.concatenate([f for f in folds if f is not fold]) for fold in folds]
+    _row(measured, trained, f"{len(trained[0])} (5 folds)")
+    print()
+    _coverage(measured, rng.permutation(count))
+
+
+def _row(measured: Measured, choices: list[np.ndarray], label: str) -> None:
+    everyone = np.arange(len(measured.latency_s))
+    actual: list[np.ndarray] = []
+    answers: dict[str, list[np.ndarray]] = {"hwnas": [], "kernels, one scale": [], "FLOPs": []}
+    began = time.process_time()
+    for chosen in choices:
+        predictor = fit_profile(measured.some(chosen), spec.load("cpu"))
+        answers["hwnas"].append(measured.predicted(predictor))
+    seconds = (time.process_time() - began) / len(choices)
+    for chosen in choices:
+        actual.append(np.setdiff1d(everyone, chosen))
+        sums = _plain(measured, chosen)
+        for name, values in (("kernels, one scale", sums), ("FLOPs", measured.flops)):
+            ratio = np.median(measured.latency_s[chosen] / values[chosen])
+            answers[name].append(values * ratio)
+    truth = np.concatenate([measured.latency_s[held] for held in actual])
+    for name, values in answers.items():
+        predicted = np.concatenate([v[held] for v, held in zip(values, actual, strict=True)])
+        a = accuracy(truth, predicted)
+        spent = f"{seconds:.1f}" if name == "hwnas" else ""
+        print(
+            f"| {label} | {len(truth)} | {name} | {a['mape']:.2%} | {a['within_5']:.1%} | "
+            f"{a['within_10']:.1%} | {spent} |",
+            flush=True,
+        )
+
+
+def _plain(measured: Measured, chosen: np.ndarray) -> np.ndarray:
+    """Return sums of kernels predicted from the profiler's times as they are."""
+    rows = np.isin(measured.rows, chosen)
+    predictor = fit(
+        measured.columns.take(rows),
+        measured.raw_s[rows],
+        device="cpu",
+        runtime="",
+        precision="fp32",
+        feature_set="cpu",
+        bytes_per_value=4,
+        provenance={},
+        folds=np.where(np.arange(rows.sum()) % 50, -1, 0),
+        regressor=CPU_TREES,
+    )
+    return measured.sums(predictor.seconds(measured.columns))
+
+
+def _coverage(measured: Measured, order: np.ndarray) -> None:
+    """Print how often intervals hold on networks that neither fit nor calibration saw."""
+    halves = np.array_split(order, 2)
+    networks, kernels, kinds = [], [], []
+    for known, held in (halves, halves[::-1]):
+        predictor = fit_profile(measured.some(known), spec.load("cpu"))
+        ratio = measured.latency_s / measured.predicted(predictor)
+        low, high = predictor.card.network_quantiles.factors(0.9)
+        networks.append((low <= ratio[held]) & (ratio[held] <= high))
+        rows = np.isin(measured.rows, held)
+        columns = measured.columns.take(rows)
+        ratio = measured.seconds[rows] / predictor.seconds(columns)
+        low_k, high_k = predictor.kernel_factors(columns, 0.9)
+        kernels.append((low_k <= ratio) & (ratio <= high_k))
+        kinds.append(columns.kind)
+    print("90 % intervals, calibrated on one half of the networks and checked on the other:")
+    holds = np.concatenate(networks)
+    print(f"networks {holds.mean():.1%} of {len(holds)}")
+    holds, kind = np.concatenate(kernels), np.concatenate(kinds)
+    for i, name in enumerate(CLASSES):
+        if (kind == i).any():
+            print(f"{name} kernels {holds[kind == i].mean():.1%} of {(kind == i).sum():,}")
+
+
+if __name__ == "__main__":
+    main()
