@@ -36,10 +36,16 @@ class OnnxRuntimeCpu:
 
     Args:
         threads: threads that a network runs on.
+        precision: `fp32`, or `int8`: float models are then quantised before they run.
+        optimization: onnxruntime's level of graph optimisation, `all` or `basic`.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(
+        self, threads: int = 1, precision: str = "fp32", optimization: str = "all"
+    ) -> None:
         self.threads = threads
+        self.precision = precision
+        self.optimization = optimization
         # Wall time alone lies on a shared machine; with several threads only it is meaningful.
         self._cpu_clock: Callable[[], float] = (
             time.thread_time if threads == 1 else time.process_time
@@ -47,19 +53,28 @@ class OnnxRuntimeCpu:
         self._pace = Pace()
 
     def environment(self) -> dict[str, Any]:
-        """Return machine, runtime and version, threads."""
+        """Return machine, runtime and version, threads, precision and optimisation."""
         ort = _onnxruntime()
         return {
             **environment(),
             "runtime": f"onnxruntime {ort.__version__}",
             "threads": self.threads,
+            "precision": self.precision,
+            "optimization": self.optimization,
         }
 
     def fusion(self) -> Fusion:
         """Return what onnxruntime fuses here, as a small network shows it.
 
-        The blocked layout and the size of its blocks depend on the processor.
+        The blocked layout and the size of its blocks depend on the processor; INT8 and basic
+        optimisations know no blocked layout.
         """
+        if self.precision == "int8":
+            return Fusion(
+                add=False, output="dequantize", input="quantize", rules="onnxruntime-int8"
+            )
+        if self.optimization == "basic":
+            return Fusion(add=False, rules="onnxruntime-basic")
         space = spaces.load("resnet")
         architecture = space.decode(space.narrowest())
         narrow = replace(architecture, stem=replace(architecture.stem, channels=8))
@@ -151,10 +166,14 @@ class OnnxRuntimeCpu:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        if self.optimization == "basic":
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
+        if self.precision == "int8":
+            model = _quantized(model)
         try:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no public base class
@@ -202,7 +221,7 @@ def _timings(events: list[dict[str, Any]], skip: int, calm: tuple[bool, ...]) ->
             name = event["name"].removesuffix("_kernel_time")
             samples.setdefault(name, []).append(event["dur"] / 1e6)
             about.setdefault(name, event["args"])
-    return [
+    timings = [
         KernelTiming(
             name.removesuffix("_nchwc"),
             about[name]["op_name"],
@@ -212,6 +231,41 @@ def _timings(events: list[dict[str, Any]], skip: int, calm: tuple[bool, ...]) ->
         )
         for name, durations in samples.items()
     ]
+    return _joined(timings)
+
+
+def _joined(timings: list[KernelTiming]) -> list[KernelTiming]:
+    """Return the kernels with a (de)quantisation and the change of layout at its side as one."""
+    joined: list[KernelTiming] = []
+    for timing in timings:
+        before = joined[-1] if joined else None
+        if before is not None and (before.op, timing.op) in (
+            ("QuantizeLinear", "Transpose"),
+            ("Transpose", "DequantizeLinear"),
+        ):
+            named = timing if timing.op == "DequantizeLinear" else before
+            pairs = zip(before.samples_s, timing.samples_s, strict=True)
+            joined[-1] = replace(named, samples_s=tuple(a + b for a, b in pairs))
+        else:
+            joined.append(timing)
+    return joined
+
+
+def _quantized(model: bytes) -> bytes:
+    """Return a model in INT8; one that is quantised already, or no model, as it is."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from ..lowering.quantize import quantize
+
+    try:
+        parsed = onnx.load_model_from_string(model)
+    except DecodeError:
+        return model  # the runtime says what is wrong with it
+    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in parsed.graph.node):
+        return model
+    quantized: bytes = quantize(parsed).SerializeToString()
+    return quantized
 
 
 def _shapes(args: dict[str, Any], which: str) -> tuple[tuple[int, ...], ...]:

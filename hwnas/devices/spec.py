@@ -14,6 +14,7 @@ from ..store import shelf
 from ..store.files import read_toml, write_atomic
 
 SCHEMA = "hwnas.device/1"
+OPTIMIZATIONS = ("all", "basic")
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
@@ -29,6 +30,7 @@ class DeviceSpec:
         precision: `fp32`, `fp16` or `int8`.
         connection: how `measure` reaches it; '' where it cannot be reached from here.
         threads: threads that a network runs on.
+        optimization: onnxruntime's level of graph optimisation, `all` or `basic`.
         resolution: default height and width of the input.
         batch: images at a time.
         space: default search space.
@@ -46,6 +48,7 @@ class DeviceSpec:
     layers: int
     connection: str = ""
     threads: int = 1
+    optimization: str = "all"
     fusion: Fusion = field(default_factory=Fusion)
     schema: str = SCHEMA
 
@@ -80,6 +83,11 @@ def load(name: str) -> DeviceSpec:
     if spec.precision not in BYTES_PER_VALUE:
         raise UsageError(
             f"{path}: the precision is '{spec.precision}', known are {', '.join(BYTES_PER_VALUE)}."
+        )
+    if spec.optimization not in OPTIMIZATIONS:
+        raise UsageError(
+            f"{path}: the optimization is '{spec.optimization}', known are "
+            f"{', '.join(OPTIMIZATIONS)}."
         )
     return spec
 

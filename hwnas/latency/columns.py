@@ -39,9 +39,9 @@ _MULTIPLIES = np.array(
 _OPS = {
     **dict.fromkeys(operators.POOLS.values(), "pool"),
     **dict.fromkeys(operators.MOVING.values(), "rearrange"),
-    **dict.fromkeys(("reorder_input", "reorder_plain"), "rearrange"),
+    **dict.fromkeys(("reorder_input", "reorder_plain", "quantize"), "rearrange"),
     # Handed out: written to memory that was not used before.
-    "reorder_output": "copy",
+    **dict.fromkeys(("reorder_output", "dequantize"), "copy"),
     **dict.fromkeys(operators.ELEMENTWISE, "elementwise"),
     **dict.fromkeys(operators.TRANSCENDENTAL, "transcendental"),
     **dict.fromkeys(operators.REDUCING.values(), "reduce"),

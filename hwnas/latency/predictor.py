@@ -126,6 +126,11 @@ class Predictor:
         self._answered_as = kinds
 
     @property
+    def model(self) -> bytes | None:
+        """The ONNX model that corrects the roofline; None where the roofline alone answers."""
+        return self._model
+
+    @property
     def constant_s(self) -> float:
         """What a network takes besides its kernels."""
         return self.card.overhead.constant_s

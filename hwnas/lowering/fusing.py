@@ -60,6 +60,17 @@ class Fuser:
 
     def kernels(self) -> list[tuple[int, Kernel]]:
         """Return the kernels in order, each with the index of the layer that it begins with."""
+        graph = self._graph
+        if self._fusion.input and whole(graph.channels):  # not a fragment behind others
+            taken = Kernel(
+                self._fusion.input,
+                graph.batch,
+                graph.channels,
+                graph.size,
+                graph.channels,
+                graph.size,
+            )
+            self._append(0, taken)
         for position, node in enumerate(self._nodes):
             self._visit(position, node)
         return self._emitted

@@ -46,6 +46,7 @@ class Fusion:
     Attributes:
         add: an addition runs inside the convolution that produces one of its operands.
         output: the kernel that hands a feature map to the outside; '' where this costs nothing.
+        input: the kernel that takes the image in; '' where this costs nothing.
         block: channels of one block of the runtime's own layout, 0 where it has none. A pool over
             a partial block leaves that layout and comes back to it.
         rules: the runtime's rules, a name of `lowering/fusions`.
@@ -53,6 +54,7 @@ class Fusion:
 
     add: bool = True
     output: str = ""
+    input: str = ""
     block: int = 0
     rules: str = "common"
 

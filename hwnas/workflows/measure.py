@@ -45,7 +45,7 @@ def measure(
     else:
         graph = lower(model, resolution or place.resolution, batch=batch or place.batch)
         data = to_onnx(graph, filler(graph)).SerializeToString()
-    runtime = connect(place.connection, place.threads)
+    runtime = connect(place)
     measured = runtime.measure(data, least_s=seconds)
     return {
         "schema": "hwnas.measure/1",

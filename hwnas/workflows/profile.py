@@ -29,16 +29,16 @@ CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
 """What learns the residual of a processor's kernels."""
 
 
-def connect(connection: str, threads: int = 1) -> OnnxRuntimeCpu:
-    """Return the device behind a connection.
+def connect(device: DeviceSpec) -> OnnxRuntimeCpu:
+    """Return the runtime behind a device's connection.
 
     Raises:
         DeviceUnavailableError: this version cannot reach it.
     """
-    if connection == "cpu":
-        return OnnxRuntimeCpu(threads)
+    if device.connection == "cpu":
+        return OnnxRuntimeCpu(device.threads, device.precision, device.optimization)
     raise DeviceUnavailableError(
-        f"'{connection}' cannot be reached: this version measures 'cpu' only. "
+        f"'{device.connection}' cannot be reached: this version measures 'cpu' only. "
         "'hwnas devices list' shows the devices that have a predictor."
     )
 
@@ -64,7 +64,7 @@ def profile(
     if not 0 < minutes <= 24 * 60:
         raise UsageError(f"--minutes is {minutes:g}; give a positive number, 2 for example.")
     device = _described(connection, shelf.check_name(name) if name else connection)
-    runtime = connect(connection, device.threads)
+    runtime = connect(device)
     device = replace(device, fusion=runtime.fusion())
     environment = runtime.environment()
     journal_path = shelf.user_shelf("profiles") / f"{device.name}.journal"

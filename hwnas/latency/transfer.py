@@ -1,0 +1,242 @@
+"""A new device from few samples: the predictor of a similar device, corrected.
+
+The time of each kernel on the source is multiplied by exp(a + b x), x a few smooth features of the
+kernel: one scale, then a residual in the kernel's class and shape. The factors b are drawn towards
+zero (ridge regression), so that ten whole-network times suffice for the scale and fifty tell
+classes apart. Sums stay sums: what comes out is a predictor like any other, whose model is the
+source's plus one linear term. The approach is that of HELP (https://arxiv.org/abs/2106.08630) in
+its simplest form: what a device has in common with a known one is not learned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from . import features
+from .columns import Columns
+from .evaluation import accuracy
+from .fitting import quantiles, ranges
+from .predictor import Overhead, Predictor, Quantiles, create
+from .trees import INPUT, OUTPUT
+
+LEAST = 5
+"""Samples below which there is nothing to fit."""
+
+FOLDS = 10
+
+SMOOTH = ("log_depth", "log_rows", "log_out_channels", "log_intensity", "kernel_area", "fused_add")
+"""Features of a kernel's shape that the correction may depend on, beside its class."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was measured on the new device.
+
+    Attributes:
+        columns: kernels.
+        rows: the sample that each kernel belongs to [kernels]: a network, or itself.
+        seconds: what each sample took [samples].
+        whole: samples are whole networks, which take a little besides their kernels.
+    """
+
+    columns: Columns
+    rows: NDArray[np.int64]
+    seconds: Array
+    whole: bool
+
+    def take(self, chosen: NDArray[np.int64]) -> Samples:
+        """Return some of the samples."""
+        place = np.full(len(self.seconds), -1)
+        place[chosen] = np.arange(len(chosen))
+        rows = place[self.rows]
+        kept = rows >= 0
+        return Samples(self.columns.take(kept), rows[kept], self.seconds[chosen], self.whole)
+
+
+def transfer(
+    sources: Mapping[str, Predictor],
+    samples: Samples,
+    *,
+    device: str,
+    runtime: str,
+    precision: str,
+    provenance: dict[str, Any],
+) -> Predictor:
+    """Return a predictor for a new device, from the source that suits it best.
+
+    Each source is corrected and judged on samples left out (ten folds); the one of least error is
+    kept. Its intervals and its accuracy are those of the samples left out, as few as they are.
+
+    Args:
+        sources: fitted predictors by device.
+        samples: what was measured on the new device.
+        device: the new device's name.
+        runtime: its runtime and version.
+        precision: `fp32`, `fp16` or `int8`.
+        provenance: where the samples come from.
+
+    Raises:
+        UsageError: there are too few samples, or no source has a model.
+    """
+    count = len(samples.seconds)
+    if count < LEAST:
+        raise UsageError(f"{count} samples are too few to adapt a predictor: {LEAST} at least.")
+    known = {name: source for name, source in sources.items() if source.card.feature_set}
+    if not known:
+        raise UsageError(
+            f"none of the devices {', '.join(sources) or '(none)'} has a fitted predictor to start "
+            "from; a device whose predictor is a roofline alone cannot be one."
+        )
+    judged = {name: _held_out(source, samples) for name, source in known.items()}
+    errors = {
+        name: accuracy(samples.seconds, predicted)["mape"] for name, predicted in judged.items()
+    }
+    best = min(errors, key=lambda name: errors[name])
+    adapted = _Correction(known[best], samples).predictor()
+    ratios = np.log(samples.seconds / judged[best])
+    told = "networks" if samples.whole else "kernels"
+    spread = quantiles(ratios, told)
+    card = replace(
+        adapted.card,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        kernel_quantiles={"all": spread},
+        network_quantiles=spread,
+        accuracy={f"held-out {told}": accuracy(samples.seconds, judged[best])},
+        provenance={
+            **provenance,
+            "adapted_from": best,
+            "adapted_from_mape": errors,
+            "interval": f"rests on {count} {told}" + _rough(spread),
+        },
+    )
+    return Predictor(card, adapted.model)
+
+
+def _rough(spread: Quantiles) -> str:
+    """Return a warning where the ranks of the highest confidence are not there."""
+    beyond = [c for c in spread.confidence if (1 - c) / 2 * (spread.count + 1) < 1]
+    return f": beyond {min(beyond):.0%} it is the range of what was seen" if beyond else ""
+
+
+def _held_out(source: Predictor, samples: Samples) -> Array:
+    """Return each sample's time as predicted without it."""
+    count = len(samples.seconds)
+    order = np.random.default_rng(0).permutation(count)
+    predicted = np.empty(count)
+    for fold in np.array_split(order, min(FOLDS, count)):
+        others = np.setdiff1d(order, fold)
+        adapted = _Correction(source, samples.take(others)).predictor()
+        held = samples.take(fold)
+        if samples.whole:
+            each = adapted.shares(held.columns)
+            predicted[fold] = adapted.constant_s + np.bincount(held.rows, weights=each)
+        else:
+            predicted[fold] = adapted.seconds(held.columns)
+    return predicted
+
+
+class _Correction:
+    """The factors that turn a source's kernel times into the new device's."""
+
+    NOISE = 0.03
+    """Relative error of a sample that the correction need not explain."""
+
+    SPREAD = 0.2
+    """How far, in logarithms, a class or a standard deviation of a feature may move a kernel."""
+
+    def __init__(self, source: Predictor, samples: Samples) -> None:
+        self._source = source
+        known = source.card.measured
+        new = {k: v for k, v in ranges(samples.columns).items() if k not in known}
+        # Classes that the source never measured are answered by its model all the same.
+        self._card = replace(source.card, measured={**known, **new})
+        assert source.model is not None
+        base = Predictor(self._card, source.model).seconds(samples.columns)
+        names, table = features.build(source.card.feature_set, samples.columns, base)
+        self._names = names
+        used = [i for i, n in enumerate(names) if n in SMOOTH or n.startswith("is_")]
+        values = table[:, used].astype(np.float64)
+        mean = np.average(values, axis=0, weights=base)
+        spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=base))
+        varies = spread > 1e-6
+        self._used = np.array(used)[varies]
+        self._mean, self._spread = mean[varies], spread[varies]
+        self._x = (values[:, varies] - self._mean) / self._spread
+        self._fit(samples, base)
+
+    def _fit(self, samples: Samples, base: Array) -> None:
+        from scipy.optimize import least_squares
+
+        count = len(samples.seconds)
+        sums = np.bincount(samples.rows, weights=base, minlength=count)
+        kernels = np.bincount(samples.rows, minlength=count).astype(np.float64)
+        scale = float(np.median(np.log(samples.seconds / sums)))
+        typical_s = float(np.median(samples.seconds))
+        beside = np.array([0.02 * typical_s, 0.05 * typical_s / float(np.median(kernels))])
+
+        def residuals(parameters: Array) -> Array:
+            predicted = self._times(parameters, base, samples.rows, count)
+            if samples.whole:
+                constant, each = np.abs(parameters[-2:]) * beside
+                predicted = predicted + constant + each * kernels
+            error = np.log(predicted / samples.seconds) / self.NOISE
+            prior = np.concatenate([parameters[1:-2] / self.SPREAD, parameters[-2:]])
+            return np.concatenate([error, prior])
+
+        start = np.zeros(self._x.shape[1] + 3)
+        start[0] = scale
+        found = least_squares(residuals, start, loss="soft_l1", f_scale=3.0).x
+        self._log_scale, self._slopes = float(found[0]), found[1:-2]
+        self._beside = np.abs(found[-2:]) * beside * samples.whole
+
+    def _times(self, parameters: Array, base: Array, rows: NDArray[np.int64], count: int) -> Array:
+        log_factor = np.clip(parameters[0] + self._x @ parameters[1:-2], -5, 5)
+        times: Array = np.bincount(rows, weights=base * np.exp(log_factor), minlength=count)
+        return times
+
+    def predictor(self) -> Predictor:
+        """Return the source's predictor with the correction as a last, linear term of its model."""
+        weights = np.zeros(len(self._names))
+        weights[self._used] = self._slopes / self._spread
+        bias = self._log_scale - float(self._slopes @ (self._mean / self._spread))
+        constant_s, per_kernel_s = (float(v) for v in self._beside)
+        card = replace(self._card, overhead=Overhead(constant_s, 1.0, per_kernel_s))
+        return create(card, _with_linear_term(self._source.model, weights, bias))
+
+
+def _with_linear_term(model: bytes | None, weights: Array, bias: float) -> Any:
+    """Return an ONNX model that adds bias + weights x features to another's answer."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    found = onnx.load_model_from_string(model)
+    graph = found.graph
+    inner = f"source_{OUTPUT}_{len(graph.node)}"
+    for node in graph.node:
+        node.output[:] = [inner if name == OUTPUT else name for name in node.output]
+        node.input[:] = [inner if name == OUTPUT else name for name in node.input]
+    column = weights.astype(np.float32)[:, None]
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(column, f"{inner}_weights"),
+            numpy_helper.from_array(np.array([bias], np.float32), f"{inner}_bias"),
+        ]
+    )
+    linear = [INPUT, f"{inner}_weights", f"{inner}_bias"]
+    graph.node.extend(
+        [
+            helper.make_node("Gemm", linear, [f"{inner}_term"]),
+            helper.make_node("Add", [inner, f"{inner}_term"], [OUTPUT]),
+        ]
+    )
+    return found
