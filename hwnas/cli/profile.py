@@ -32,6 +32,20 @@ if TYPE_CHECKING:
     "--name", default="", help="What to call the device; by default as its connection or its table."
 )
 @click.option("--minutes", type=float, default=2.0, show_default=True, help="Time to measure.")
+@click.option("--networks", type=int, help="Measure no more networks than these.")
+@click.option(
+    "--from",
+    "from_",
+    metavar="DEVICE",
+    default="",
+    help="Adapt the predictor of a known device to whole-network times; any: the most similar.",
+)
+@click.option("--threads", type=int, help="Of a network; by default the device's.")
+@click.option(
+    "--optimization",
+    metavar="all|basic",
+    help="onnxruntime's graph optimisation; by default the device's.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the networks.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted profile.")
 @table_options
@@ -40,6 +54,10 @@ def command(
     device: str | None,
     name: str,
     minutes: float,
+    networks: int | None,
+    from_: str,
+    threads: int | None,
+    optimization: str | None,
     seed: int,
     resume: bool,
     import_: Path | None,
@@ -66,16 +84,28 @@ def command(
         refuse_options(IMPORTING, "--import FILE")
         export_table(export, device, as_json, **exchange)
         return
-    refuse_options((*IMPORTING[1:], *EXCHANGING), "--import FILE or --export FILE")
+    refuse_options((*IMPORTING[2:], *EXCHANGING), "--import FILE or --export FILE")
     if not device:
         raise click.UsageError(
             "say what to measure: --device cpu; or --import FILE to fit a predictor to a table."
         )
-    from ..workflows.profile import profile
+    from ..workflows.profile import Plan, profile
 
+    plan = Plan(
+        device,
+        minutes,
+        name,
+        threads,
+        options["precision"],
+        optimization,
+        networks,
+        from_,
+        seed,
+        resume,
+    )
     bar = _Bar(60 * minutes)
     try:
-        _, document = profile(device, minutes, name=name, seed=seed, resume=resume, report=bar)
+        _, document = profile(plan, report=bar)
     finally:
         bar.close()
     told = document["accuracy"]
@@ -86,6 +116,8 @@ def command(
         f"within 5 % {told['within_5']:.1%}, within 10 % {told['within_10']:.1%}\n"
         f"predictor written to {document['predictor']}"
     )
+    if document["adapted_from"]:
+        text += f"\nadapted from {document['adapted_from']}; its intervals rest on these networks"
     if document["contended_networks"] or document["networks_left_out"]:
         text += (
             f"\nthe machine was busy during {document['contended_networks']} networks (their CPU "

@@ -14,8 +14,8 @@ from .render import emit, say
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MEASURING = ("minutes", "seed", "resume")
-IMPORTING = ("name", "like", "kind", "precision", "bad_rows")
+MEASURING = ("minutes", "networks", "from_", "threads", "optimization", "seed", "resume")
+IMPORTING = ("name", "precision", "like", "kind", "bad_rows")
 EXCHANGING = ("batch", "resolution", "format_", "force")
 """Options of `hwnas profile` by what they go with."""
 
@@ -44,7 +44,9 @@ def table_options(function: F) -> F:
         resolution_option(help="Default HxW of an imported device, or of exported blocks."),
         click.option("--batch", type=click.IntRange(1), help="Default batch, likewise."),
         click.option(
-            "--precision", metavar="fp32|fp16|int8", help="What the table was measured in."
+            "--precision",
+            metavar="fp32|fp16|int8",
+            help="What to measure in, by default the device's; what a table was measured in.",
         ),
         click.option("--kind", metavar="cpu|gpu", help="What the table was measured on."),
         click.option(

@@ -110,8 +110,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class KernelTiming:
-    """One executed kernel: the name and operator of its node, the shape of its result, and the
-    samples of calm runs.
+    """One executed kernel: the name and operator of its node, the shape of its result, samples.
 
     `in_shapes` are the shapes of its operands, weights included, where the runtime tells them.
     """

@@ -161,9 +161,13 @@ class _Correction:
         # Classes that the source never measured are answered by its model all the same.
         self._card = replace(source.card, measured={**known, **new})
         assert source.model is not None
-        base = Predictor(self._card, source.model).seconds(samples.columns)
+        base = source.card.overhead.scale * Predictor(self._card, source.model).seconds(
+            samples.columns
+        )
         names, table = features.build(source.card.feature_set, samples.columns, base)
-        self._names = names
+        known_to_model = list(source.card.features)
+        table = table[:, [names.index(name) for name in known_to_model]]
+        self._names = names = known_to_model
         used = [i for i, n in enumerate(names) if n in SMOOTH or n.startswith("is_")]
         values = table[:, used].astype(np.float64)
         mean = np.average(values, axis=0, weights=base)
@@ -201,14 +205,15 @@ class _Correction:
 
     def _times(self, parameters: Array, base: Array, rows: NDArray[np.int64], count: int) -> Array:
         log_factor = np.clip(parameters[0] + self._x @ parameters[1:-2], -5, 5)
-        times: Array = np.bincount(rows, weights=base * np.exp(log_factor), minlength=count)
-        return times
+        times = np.bincount(rows, weights=base * np.exp(log_factor), minlength=count)
+        return times.astype(np.float64)
 
     def predictor(self) -> Predictor:
         """Return the source's predictor with the correction as a last, linear term of its model."""
         weights = np.zeros(len(self._names))
         weights[self._used] = self._slopes / self._spread
-        bias = self._log_scale - float(self._slopes @ (self._mean / self._spread))
+        bias = self._log_scale + np.log(self._card.overhead.scale)
+        bias -= float(self._slopes @ (self._mean / self._spread))
         constant_s, per_kernel_s = (float(v) for v in self._beside)
         card = replace(self._card, overhead=Overhead(constant_s, 1.0, per_kernel_s))
         return create(card, _with_linear_term(self._source.model, weights, bias))
@@ -219,6 +224,7 @@ def _with_linear_term(model: bytes | None, weights: Array, bias: float) -> Any:
     import onnx
     from onnx import helper, numpy_helper
 
+    assert model is not None
     found = onnx.load_model_from_string(model)
     graph = found.graph
     inner = f"source_{OUTPUT}_{len(graph.node)}"

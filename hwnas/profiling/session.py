@@ -40,6 +40,25 @@ class ProfilingDevice(Protocol):
         """Time a whole network."""
 
 
+class WholeNetworks:
+    """A device that is asked for whole networks only: it needs no profiler of its own."""
+
+    def __init__(self, device: ProfilingDevice) -> None:
+        self._device = device
+
+    def profile(
+        self, model: bytes, *, seconds: float = 0.03
+    ) -> tuple[list[KernelTiming], Measurement]:
+        """Return no kernels, and the network's times."""
+        return [], self.measure(model, least_runs=8, least_s=3 * seconds)
+
+    def measure(
+        self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
+    ) -> Measurement:
+        """Time a whole network."""
+        return self._device.measure(model, least_runs=least_runs, least_s=least_s, most_s=most_s)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A network to be measured: an architecture, or a `probe` graph outside the spaces."""
@@ -75,8 +94,10 @@ def collect(
     journal: Journal,
     seconds: float,
     report: Callable[[Step], None] = lambda step: None,
+    *,
+    networks: int | None = None,
 ) -> tuple[NetworkRecord, ...]:
-    """Measure networks until the time is over; what the journal holds already counts.
+    """Measure networks until the time is over or there are enough; the journal's already count.
 
     A sentinel network is timed after every few networks. Where it is slow, something else slowed
     the machine down: these networks are measured once more, and left out if that did not help.
@@ -90,7 +111,7 @@ def collect(
         next(samples)  # what was measured before the interruption is not measured again
     spell: list[Sample] = []
     repeated = False
-    while spent < seconds:
+    while spent < seconds and (networks is None or len(good_networks(journal.records)) < networks):
         began = time.monotonic()
         waiting = spell if repeated else [next(samples) for _ in range(SPELL)]
         spell = []
@@ -114,7 +135,8 @@ def collect(
         drift = measured / median(times) - 1
         repeated = drift > DRIFT and not repeated
         report(Step(len(good_networks(journal.records)), spent, drift))
-    return tuple(from_record(record) for record in good_networks(journal.records))
+    good = good_networks(journal.records)
+    return tuple(from_record(record) for record in good[:networks])
 
 
 def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -141,7 +163,7 @@ def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> Network
     timings, whole = device.profile(_model(sample))
     graph = sample.graph()
     try:
-        kernels = match_graph(graph, fusion, timings)
+        kernels = match_graph(graph, fusion, timings) if timings else ()
     except ValueError:
         if sample.probe is None:
             raise

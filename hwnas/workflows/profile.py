@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,11 +20,18 @@ from ..latency.fitting import Networks, adding_up, fit, sequence_of
 from ..latency.predictor import Predictor
 from ..latency.regressors import Trees
 from ..lowering.kernels import Kernel
-from ..profiling.profile import Profile
-from ..profiling.session import Step, collect
+from ..profiling.profile import NetworkRecord, Profile
+from ..profiling.session import Step, WholeNetworks, collect
 from ..store import shelf
 from ..store.journal import Journal
-from .sampling import samples
+from . import adapting
+from .sampling import inside, samples
+
+LEAST_NETWORKS = 8
+"""Networks below which no predictor is fitted."""
+
+PRECISIONS = ("fp32", "int8")
+"""What this machine's processor can be measured in."""
 
 CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
 """What learns the residual of a processor's kernels."""
@@ -43,14 +51,58 @@ def connect(device: DeviceSpec) -> OnnxRuntimeCpu:
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to profile, and how much.
+
+    Attributes:
+        connection: how the device is reached: `cpu`.
+        minutes: time to measure.
+        name: what to call the device; by default the connection and what sets it apart.
+        threads: threads that a network runs on; None for the device's own, as below.
+        precision: `fp32` or `int8`.
+        optimization: onnxruntime's level of graph optimisation, `all` or `basic`.
+        networks: measure no more networks than these.
+        source: a device whose predictor is adapted to whole-network times; '' to measure kernels.
+            `any`: the one that suits best of all that are known.
+        seed: chooses the networks.
+        resume: go on with an interrupted profile.
+    """
+
+    connection: str
+    minutes: float = 2.0
+    name: str = ""
+    threads: int | None = None
+    precision: str | None = None
+    optimization: str | None = None
+    networks: int | None = None
+    source: str = ""
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes <= 24 * 60:
+            raise UsageError(
+                f"--minutes is {self.minutes:g}; give a positive number, 2 for example."
+            )
+        if self.networks is not None and self.networks < LEAST_NETWORKS:
+            raise UsageError(
+                f"--networks is {self.networks}; a predictor needs {LEAST_NETWORKS} at least."
+            )
+        if self.threads is not None and not 1 <= self.threads <= (os.cpu_count() or 1):
+            raise UsageError(
+                f"--threads is {self.threads}; this machine has {os.cpu_count()} processors."
+            )
+        for value, known, what in (
+            (self.precision, PRECISIONS, "precision"),
+            (self.optimization, spec.OPTIMIZATIONS, "optimization"),
+        ):
+            if value is not None and value not in known:
+                raise UsageError(f"--{what} is '{value}'; known are {', '.join(known)}.")
+
+
 def profile(
-    connection: str,
-    minutes: float,
-    *,
-    name: str = "",
-    seed: int = 0,
-    resume: bool = False,
-    report: Callable[[Step], None] = lambda step: None,
+    plan: Plan, report: Callable[[Step], None] = lambda step: None
 ) -> tuple[Predictor, dict[str, Any]]:
     """Measure a device for some minutes and put its profile and predictor on the user's shelf.
 
@@ -58,45 +110,52 @@ def profile(
         The predictor and a JSON document about it.
 
     Raises:
-        UsageError: the minutes are not sensible, or a journal is in the way.
+        UsageError: a source is unknown, or a journal is another profile's.
         DeviceUnavailableError: the device cannot be reached.
+        TooNoisyError: the machine did other work most of the time.
     """
-    if not 0 < minutes <= 24 * 60:
-        raise UsageError(f"--minutes is {minutes:g}; give a positive number, 2 for example.")
-    device = _described(connection, shelf.check_name(name) if name else connection)
+    device = _described(plan)
+    sources = adapting.sources(plan.source, device) if plan.source else {}
     runtime = connect(device)
     device = replace(device, fusion=runtime.fusion())
     environment = runtime.environment()
     journal_path = shelf.user_shelf("profiles") / f"{device.name}.journal"
-    if journal_path.exists() and not resume:
+    if journal_path.exists() and not plan.resume:
         journal_path.unlink()
     began = datetime.now(timezone.utc)
-    with Journal(journal_path, {"device": device.name, "seed": seed, **environment}) as journal:
-        networks = collect(runtime, device.fusion, samples(seed), journal, 60 * minutes, report)
+    header = {"device": device.name, "seed": plan.seed, "source": plan.source, **environment}
+    with Journal(journal_path, header) as journal:
+        found = collect(
+            WholeNetworks(runtime) if sources else runtime,
+            device.fusion,
+            inside(plan.seed) if sources else samples(plan.seed),
+            journal,
+            60 * plan.minutes,
+            report,
+            networks=plan.networks,
+        )
         spent = sum(record.get("seconds", 0.0) for record in journal.records)
-        dropped = sum("network" in r for r in journal.records) - len(networks)
-    if dropped > len(networks):
-        raise TooNoisyError(
-            f"the machine's speed changed during most of the {dropped + len(networks)} networks: "
-            "stop what else runs on it, then go on with --resume and more --minutes."
-        )
-    if len(networks) < 8:
-        raise HwnasError(
-            f"only {len(networks)} networks were measured in {spent:.0f} s, too few for a "
-            "predictor. Go on with --resume and more --minutes."
-        )
+        measured = sum("network" in r and not r.get("again") for r in journal.records)
+    networks = found
+    if device.threads > 1:
+        # Wall time is all there is of several threads, and no CPU time corrects it.
+        networks = tuple(network for network in found if not network.contended)
+    _check_enough(networks, measured, spent, device.threads)
     provenance = {
         **environment,
         "date": began.date().isoformat(),
-        "seed": seed,
+        "seed": plan.seed,
         "networks": len(networks),
-        "networks_left_out": dropped,
+        "networks_left_out": measured - len(networks),
         "contended_networks": sum(network.contended for network in networks),
         "seconds": round(spent, 1),
     }
-    found = Profile(device.name, networks, provenance)
-    predictor = fit_profile(found, device)
-    found.save(shelf.user_shelf("profiles") / device.name)
+    profiled = Profile(device.name, networks, provenance)
+    if sources:
+        predictor = adapting.adapt(profiled, device, sources)
+    else:
+        predictor = fit_profile(profiled, device)
+    profiled.save(shelf.user_shelf("profiles") / device.name)
     predictor.save(shelf.user_shelf("predictors") / device.name)
     spec.save(device)
     journal_path.unlink()
@@ -114,11 +173,33 @@ def profile(
         },
         "elapsed_s": (datetime.now(timezone.utc) - began).total_seconds(),
         "contended_networks": provenance["contended_networks"],
-        "networks_left_out": dropped,
+        "networks_left_out": provenance["networks_left_out"],
+        "adapted_from": predictor.card.provenance.get("adapted_from"),
         "predictor": str(shelf.user_shelf("predictors") / device.name),
         "environment": environment,
     }
     return predictor, document
+
+
+def _check_enough(
+    networks: tuple[NetworkRecord, ...], measured: int, spent_s: float, threads: int
+) -> None:
+    """Raise an error where too little of what was measured can be trusted."""
+    if 2 * len(networks) < measured:
+        several = (
+            f"{threads} threads need {threads} processors that nothing else uses. "
+            if threads > 1
+            else ""
+        )
+        raise TooNoisyError(
+            f"the machine did other work during {measured - len(networks)} of {measured} networks. "
+            f"{several}Stop what else runs on it, then go on with --resume and more --minutes."
+        )
+    if len(networks) < LEAST_NETWORKS:
+        raise HwnasError(
+            f"only {len(networks)} networks were measured in {spent_s:.0f} s, too few for a "
+            "predictor. Go on with --resume and more --minutes."
+        )
 
 
 def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
@@ -160,13 +241,44 @@ def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
     return [kernel for kernel, _ in pairs], seconds
 
 
-def _described(connection: str, name: str) -> DeviceSpec:
-    """Return the device of that name, or a new one like the connection's own."""
-    if name in spec.names():
-        return spec.load(name)
-    like = next((d for d in map(spec.load, spec.names()) if d.connection == connection), None)
-    if like is None:
+def _described(plan: Plan) -> DeviceSpec:
+    """Return the device of the plan's name, or a new one like the connection's own."""
+    like = next((d for d in map(spec.load, spec.names()) if d.name == plan.connection), None)
+    if like is None or like.connection != plan.connection:
         raise DeviceUnavailableError(
-            f"'{connection}' is not a connection of this version: 'cpu' is."
+            f"'{plan.connection}' is not a connection of this version: 'cpu' is."
         )
-    return replace(like, name=name, about=f"{connection}, profiled as {name}")
+    changed = replace(
+        like,
+        threads=plan.threads or like.threads,
+        precision=plan.precision or like.precision,
+        optimization=plan.optimization or like.optimization,
+    )
+    parts = [plan.connection]
+    if changed.threads != like.threads:
+        parts.append(f"{changed.threads}threads")
+    parts += [
+        new
+        for new, old in (
+            (changed.precision, like.precision),
+            (changed.optimization, like.optimization),
+        )
+        if new != old
+    ]
+    name = shelf.check_name(plan.name) if plan.name else "-".join(parts)
+    if name in spec.names():
+        known = spec.load(name)
+        asked = (changed.threads, changed.precision, changed.optimization)
+        unchanged = (plan.threads, plan.precision, plan.optimization) == (None, None, None)
+        if unchanged or asked == (known.threads, known.precision, known.optimization):
+            return known
+        raise UsageError(
+            f"the device '{name}' is known with {known.threads} threads, {known.precision}, "
+            f"optimization {known.optimization}; give another --name."
+        )
+    about = f"{plan.connection}, {changed.precision.upper()}, {changed.threads} thread" + (
+        "s" if changed.threads > 1 else ""
+    )
+    if changed.optimization != like.optimization:
+        about += f", {changed.optimization} optimisation"
+    return replace(changed, name=name, about=f"{about}, profiled as {name}")
