@@ -53,7 +53,8 @@ class Samples:
     whole: bool
 
     def take(self, chosen: NDArray[np.int64]) -> Samples:
-        """Return some of the samples."""
+        """Return some of the samples, in their own order."""
+        chosen = np.sort(chosen)
         place = np.full(len(self.seconds), -1)
         place[chosen] = np.arange(len(chosen))
         rows = place[self.rows]
@@ -133,7 +134,8 @@ def _held_out(source: Predictor, samples: Samples) -> Array:
     count = len(samples.seconds)
     order = np.random.default_rng(0).permutation(count)
     predicted = np.empty(count)
-    for fold in np.array_split(order, min(FOLDS, count)):
+    for part in np.array_split(order, min(FOLDS, count)):
+        fold = np.sort(part)
         others = np.setdiff1d(order, fold)
         adapted = _Correction(source, samples.take(others)).predictor()
         held = samples.take(fold)
