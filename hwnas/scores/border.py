@@ -20,14 +20,15 @@ Profile = NDArray[np.float64]
 class BorderState:
     """The profiles after a sequence of layers, and what the border has cost so far.
 
+    `profiles` are those of rows and columns, one where the map is square, each of mean 1.
     `log_gain` is half the logarithm of the map's mean second moment over its interior value: what
     the border adds to H(Ci), never positive.
     """
 
-    __slots__ = ("_next", "_profiles", "log_gain")
+    __slots__ = ("_next", "log_gain", "profiles")
 
     def __init__(self, profiles: tuple[Profile, ...], log_gain: float) -> None:
-        self._profiles = profiles
+        self.profiles = profiles
         self._next: dict[tuple[int, int], BorderState] = {}
         self.log_gain = log_gain
 
@@ -43,11 +44,11 @@ class BorderState:
     def _compute(self, kernel: int, stride: int) -> BorderState:
         log_gain = self.log_gain
         profiles = []
-        for profile in self._profiles:
-            profile = _box_mean(profile, kernel, stride)
+        for profile in self.profiles:
+            profile = box_mean(profile, kernel, stride)
             mean = float(profile.mean())
             # A square map has one profile for both axes.
-            log_gain += (0.5 if len(self._profiles) == 2 else 1.0) * math.log(mean)
+            log_gain += (0.5 if len(self.profiles) == 2 else 1.0) * math.log(mean)
             profiles.append(profile / mean)
         return BorderState(tuple(profiles), log_gain)
 
@@ -58,11 +59,15 @@ def image(size: Size) -> BorderState:
     return BorderState(tuple(np.ones(length) for length in axes), 0.0)
 
 
-def _box_mean(profile: Profile, kernel: int, stride: int) -> Profile:
-    """Return sums over a padded window, divided by its length, at every stride-th position."""
+def box_mean(profiles: Profile, kernel: int, stride: int) -> Profile:
+    """Return the profiles behind a kxk layer, relative to its interior, along the last axis.
+
+    These are sums over a padded window, divided by its length, at every stride-th position.
+    """
     padding = kernel // 2
-    sums = np.zeros(len(profile) + 2 * padding + 1)
-    np.cumsum(profile, out=sums[padding + 1 : padding + 1 + len(profile)])
-    sums[padding + 1 + len(profile) :] = sums[padding + len(profile)]
-    windows: Profile = (sums[kernel::stride] - sums[:-kernel:stride]) / kernel
+    length = profiles.shape[-1]
+    sums = np.zeros((*profiles.shape[:-1], length + 2 * padding + 1))
+    np.cumsum(profiles, axis=-1, out=sums[..., padding + 1 : padding + 1 + length])
+    sums[..., padding + 1 + length :] = sums[..., padding + length, None]
+    windows: Profile = (sums[..., kernel::stride] - sums[..., :-kernel:stride]) / kernel
     return windows

@@ -74,7 +74,14 @@ class SpaceEntropy:
 
 
 class RowEntropy:
-    """The terms of the score for one row."""
+    """The terms of the score for one row.
+
+    `passed_on` is the weight of what happens in the row, in all stages that read it, `lost` what
+    the finite width takes from the score per unit of its coefficients. `layers`
+    holds by kernel and inner size, for the first block and for each later one, whether a ReLU
+    follows each layer, and 1 / channels as a table; `steps` by kernel what of them the border
+    notices.
+    """
 
     def __init__(
         self,
@@ -86,31 +93,23 @@ class RowEntropy:
         row = fragments[0].row
         self.gain = gain
         self._unit = row.unit
-        self._passed_on = sum(weights[row.stage - 1 :])
+        self.passed_on = sum(weights[row.stage - 1 :])
         self._read = weights[row.stage - 1] if row.ends_stage else 0.0
-        self._finite_width = finite_width
-        self._layers = {
+        self.lost = 0.25 if finite_width else 0.0
+        self.layers = {
             (f.kernel, inner): (_layers(f.first), _layers(f.rest))
             for f in fragments
             for inner in (row.inners if f.expansion is None else (f.expansion,))
         }
-        self._steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
+        self.steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
         self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
 
     def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
         """Return what the finite width takes from the score, and the ReLUs behind the row."""
         kernel, _, inner, depth = genes
-        first, rest = self._layers[kernel, inner]
-        repeats = depth * self._unit - 1
-        coefficients, after = _coefficients(
-            tuple(activated for activated, _ in first),
-            tuple(activated for activated, _ in rest),
-            repeats,
-            relus,
-            self._passed_on,
-            self._read,
-        )
-        if not self._finite_width:
+        first, rest = self.layers[kernel, inner]
+        coefficients, after = self.coefficients(kernel, inner, depth, relus)
+        if not self.lost:
             return 0.0, after
         i, m, o = self.gain.index(channels, genes)
         spread = 0.0
@@ -119,13 +118,30 @@ class RowEntropy:
             spread += coefficient * inverse.item(
                 i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0
             )
-        return -0.25 * spread, after
+        return -self.lost * spread, after
+
+    def coefficients(
+        self, kernel: int, inner: int, depth: int, relus: int
+    ) -> tuple[tuple[float, ...], int]:
+        """Return the factor of 1 / channels of each of `layers`, and the ReLUs behind the row.
+
+        The factors grow with the ReLUs before the row.
+        """
+        first, rest = self.layers[kernel, inner]
+        return _coefficients(
+            tuple(activated for activated, _ in first),
+            tuple(activated for activated, _ in rest),
+            depth * self._unit - 1,
+            relus,
+            self.passed_on,
+            self._read,
+        )
 
     def border(self, state: BorderState, kernel: int, depth: int) -> tuple[BorderState, float]:
         """Return the border's state behind the row, and what it takes from the score there."""
         found = self._borders.get((state, kernel, depth))
         if found is None:
-            first, rest = self._steps[kernel]
+            first, rest = self.steps[kernel]
             after = state
             for step in first + rest * (depth * self._unit - 1):
                 after = after.step(*step)

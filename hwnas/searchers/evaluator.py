@@ -38,13 +38,14 @@ class Evaluator:
         limits: Sequence[float],
     ) -> None:
         self.space = space
+        self.score = score
         self.oracles = tuple(oracles)
         self.limits = tuple(limits)
         self.additive = [k for k, oracle in enumerate(oracles) if oracle.additive]
         self.terms = [AdditiveTerm(space, oracles[k]) for k in self.additive]
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]
         self._rooms = [limits[k] - oracles[k].constant for k in self.additive]
-        entropy = SpaceEntropy(space, score)
+        self.entropy = entropy = SpaceEntropy(space, score)
         self._image, self._stem_border = entropy.image, entropy.stem_border
         self._stem = {
             width: (_checked(tuple(term.stem[width] for term in self.terms)), value)
@@ -56,14 +57,9 @@ class Evaluator:
 
     def evaluate(self, candidate: Candidate) -> float | None:
         """Return the score of a candidate, None where it exceeds a budget or leaves the space."""
-        channels = candidate[0]
-        entries = []
-        for row, genes in zip(self._rows, candidate[1:], strict=True):
-            entry = row[channels, genes]
-            if entry is None:
-                return None
-            entries.append(entry)
-            channels = genes[1]
+        entries = self._entries(candidate)
+        if entries is None:
+            return None
         costs, _ = self._stem[candidate[0]]
         for k, room in enumerate(self._rooms):
             total = costs[k]
@@ -76,26 +72,47 @@ class Evaluator:
                 return None
         return self._score(candidate[0], entries)
 
+    def score_of(self, candidate: Candidate) -> float:
+        """Return the score of a candidate, whatever it costs.
+
+        Raises:
+            ValueError: the candidate leaves the space.
+        """
+        entries = self._entries(candidate)
+        if entries is None:
+            raise ValueError(self.space.problem(candidate))
+        return self._score(candidate[0], entries)
+
     def costs(self, candidate: Candidate) -> list[float]:
         """Return the candidate's cost for each budget.
 
         Raises:
             ValueError: the candidate leaves the space.
         """
+        entries = self._entries(candidate)
+        if entries is None:
+            raise ValueError(self.space.problem(candidate))
         values = [0.0] * len(self.oracles)
-        sums = list(self._stem[candidate[0]][0])
-        channels = candidate[0]
-        for row, genes in zip(self._rows, candidate[1:], strict=True):
-            entry = row[channels, genes]
-            if entry is None:
-                raise ValueError(self.space.problem(candidate))
-            sums = [total + cost for total, cost in zip(sums, entry.costs, strict=True)]
-            channels = genes[1]
-        for k, value in zip(self.additive, sums, strict=True):
-            values[k] = value + self.oracles[k].constant
+        for position, k in enumerate(self.additive):
+            total = self._stem[candidate[0]][0][position]
+            for entry in entries:
+                total += entry.costs[position]
+            values[k] = total + self.oracles[k].constant
         for k in self._whole:
             values[k] = self._whole_cost(k, candidate)
         return values
+
+    def _entries(self, candidate: Candidate) -> list[_Entry] | None:
+        """Return what is known of each row, None where the candidate leaves the space."""
+        channels = candidate[0]
+        entries = []
+        for row, genes in zip(self._rows, candidate[1:], strict=True):
+            entry = row[channels, genes]
+            if entry is None:
+                return None
+            entries.append(entry)
+            channels = genes[1]
+        return entries
 
     def _score(self, stem: int, entries: list[_Entry]) -> float:
         total = self._stem[stem][1] + self._stem_border

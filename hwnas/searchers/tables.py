@@ -36,7 +36,12 @@ class Term(Protocol):
 
 
 class RowTables:
-    """An additive term of one row: the sum over its blocks, as a function of its genes."""
+    """An additive term of one row: the sum over its blocks, as a function of its genes.
+
+    `pieces` holds, per kernel (and expansion where the row has one): the kernel, its inner sizes,
+    the tables of the first block and those of each later one. `valid` is the mask over (channels
+    in, channels out) of pairs that the space allows.
+    """
 
     def __init__(self, fragments: Sequence[RowFragments], term: Term) -> None:
         self.row = fragments[0].row
@@ -45,10 +50,13 @@ class RowTables:
         self._out = {width: i for i, width in enumerate(self.row.outs)}
         self._inner = {size: i for i, size in enumerate(self.row.inners)}
         self._tables: dict[tuple[int, int], tuple[list[Table], list[Table]]] = {}
+        self.pieces: list[tuple[int, tuple[int, ...], list[Table], list[Table]]] = []
         for f in fragments:
             first = merge(term.parts(f.first, f.valid) + term.parts(f.end))
             rest = merge(term.parts(f.rest))
-            for inner in self.row.inners if f.expansion is None else (f.expansion,):
+            inners = self.row.inners if f.expansion is None else (f.expansion,)
+            self.pieces.append((f.kernel, inners, first, rest))
+            for inner in inners:
                 self._tables[f.kernel, inner] = (first, rest)
 
     def index(self, channels: int, genes: Genes) -> tuple[int, int, int]:
@@ -102,14 +110,18 @@ class AdditiveTerm:
 
 
 def merge(parts: Sequence[Any]) -> list[Table]:
-    """Add up arrays of the same shape, and each into a larger one that spans its axes."""
+    """Add up arrays of the same shape, and each into a larger one that spans its axes.
+
+    What does not depend on the channels in stays apart from what does, so that a kernel's own
+    share never ends up in the tables that all kernels have in common.
+    """
     by_shape: dict[tuple[int, ...], Table] = {}
     for part in parts:
         array = np.asarray(part, dtype=np.float64)
         array = array.reshape((1, 1, 1)) if array.ndim == 0 else array
         by_shape[array.shape] = by_shape.get(array.shape, 0.0) + array
     merged: list[Table] = []
-    for shape in sorted(by_shape, key=lambda s: -int(np.prod(s))):
+    for shape in sorted(by_shape, key=lambda s: (s[0] > 1, -int(np.prod(s)))):
         for k, large in enumerate(merged):
             if np.broadcast_shapes(shape, large.shape) == large.shape:
                 merged[k] = large + by_shape[shape]

@@ -58,9 +58,11 @@ class RowSpace:
         """Whether a row of these genes, each on its grid, may follow that many channels."""
         _, out, inner, _ = genes
         low, high = self.growth
-        return low * channels <= out <= high * channels and (
-            not self.inner_is_width or inner <= out
-        )
+        return low * channels <= out <= high * channels and self.inner_fits(inner, out)
+
+    def inner_fits(self, inner: int, out: int) -> bool:
+        """Whether an inner size suits that many channels out: a bottleneck is not wider."""
+        return not self.inner_is_width or inner <= out
 
     def choices(self) -> tuple[tuple[int, ...], ...]:
         """Return the values of kernel, out, inner and depth."""

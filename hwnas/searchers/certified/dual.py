@@ -1,0 +1,87 @@
+"""The prices at which the relaxed problem's bound is least.
+
+The bound is convex and piecewise linear in the prices: each path found gives a line below it. The
+next prices are where the highest of the lines found so far is least; with one budget that is where
+two of them cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .terms import Array
+
+MOST_ROUNDS = 60
+
+
+class Line(NamedTuple):
+    """A path's score and costs: score + prices . (limits - costs) lies below the bound."""
+
+    score: float
+    costs: Array
+
+
+def minimise(
+    lines: list[Line],
+    limits: Array,
+    ask: Callable[[Array], tuple[float, Line]],
+    start: Array | None,
+    precision: float,
+) -> Array:
+    """Return the prices of the least bound found.
+
+    Args:
+        lines: known ones, at least that of a path within the limits; new ones are added.
+        limits: of the budgets, positive.
+        ask: solves the relaxed problem; returns its value at some prices, and its path's line.
+        start: prices to begin with, by default none.
+        precision: the search ends when the bound is within so much of the lines' minimum.
+    """
+    best, best_prices = np.inf, np.zeros(len(limits))
+    prices = best_prices if start is None else start
+    for _ in range(MOST_ROUNDS):
+        value, line = ask(prices)
+        lines.append(line)
+        bound = value + float(prices @ limits)
+        if bound < best:
+            best, best_prices = bound, prices
+        least, prices = _minimum(lines, limits)
+        if best - least <= precision or np.array_equal(prices, best_prices):
+            break
+    return best_prices
+
+
+def _minimum(lines: list[Line], limits: Array) -> tuple[float, Array]:
+    """Return the least value of the highest of all lines, and the prices there."""
+    scores = np.array([line.score for line in lines])
+    # Relative to the limits, budgets of any unit are alike.
+    rooms = 1.0 - np.array([line.costs for line in lines]) / limits
+    if len(limits) == 1:
+        least, price = _crossing(scores, rooms[:, 0])
+        return least, np.array([price]) / limits
+    from scipy.optimize import linprog
+
+    result = linprog(
+        np.eye(1, 1 + len(limits))[0],
+        A_ub=np.hstack([np.full((len(lines), 1), -1.0), rooms]),
+        b_ub=-scores,
+        bounds=[(None, None)] + [(0, None)] * len(limits),
+        method="highs",
+    )
+    return float(result.x[0]), np.asarray(result.x[1:]) / limits
+
+
+def _crossing(scores: Array, rooms: Array) -> tuple[float, float]:
+    """Minimise the highest of score + price * room over one price, from 0 upwards."""
+    price = 0.0
+    while True:
+        values = scores + price * rooms
+        top = float(values.max())
+        steepest = float(rooms[values >= top - 1e-12 * abs(top)].max())
+        rising = rooms > steepest
+        if steepest >= 0 or not rising.any():
+            return top, price
+        price += float(((top - values[rising]) / (rooms[rising] - steepest)).min())

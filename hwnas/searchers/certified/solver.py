@@ -1,0 +1,226 @@
+"""The certified search: solve once, or again and again under other limits with the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...architecture.spaces import Candidate
+from ..evaluator import Evaluator
+from ..feasibility import cheapest_within
+from .border import border_bound
+from .closing import Closing
+from .dual import Line, minimise
+from .relaxation import Relaxation, Values
+from .states import states
+from .terms import Array, Parts, SpaceTerms, space_terms
+
+MOST_PATHS = 1_000_000
+"""Partial paths after which the enumeration gives up."""
+
+FIRST_GAP = 1e-4
+"""How far below the bound the enumeration begins, relative to it."""
+
+WIDER = 2.5
+"""By how much the gap grows where nothing was found in it."""
+
+PRECISION = 1e-4
+"""Of the least bound over all prices, relative; the enumeration closes what is left."""
+
+COARSE = 4
+"""Steps of the coarse grid on which prices are sought first."""
+
+NEAR = 0.02
+"""A path this near to its limits, relative, needs no better prices."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The best architecture found, and what is known about all others.
+
+    Attributes:
+        candidate: the architecture.
+        score: its score.
+        bound: no architecture of the space within the limits scores higher.
+        proven: whether `candidate` is the best one; `bound` then is its score.
+        prices: score per unit of each budget of the evaluator, in its order; 0 where the budget
+            does not bind, or counts layers.
+        paths: partial paths that the enumeration looked at.
+        solves: how often the relaxed problem was solved, on the coarse grid and on the whole one.
+    """
+
+    candidate: Candidate
+    score: float
+    bound: float
+    proven: bool
+    prices: tuple[float, ...]
+    paths: int
+    solves: tuple[int, int]
+
+    @property
+    def gap(self) -> float:
+        """How far the score may lie below the best possible, relative to the bound."""
+        return (self.bound - self.score) / abs(self.bound) if self.bound else 0.0
+
+
+class Solver:
+    """Finds the best architectures under the additive budgets of an evaluator.
+
+    Its tables serve any number of limits. Budgets that are not additive are left out, so bounds
+    hold for them, too, but no architecture is checked against them.
+
+    Args:
+        evaluator: space, score and budgets.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        positions = range(len(evaluator.additive))
+        every = space_terms(evaluator, positions)
+        counting = [k for k in positions if _counts_layers(every, k)]
+        priced = [k for k in positions if k not in counting]
+        self.counted = [evaluator.additive[k] for k in counting]
+        self.priced = [evaluator.additive[k] for k in priced]
+        self._terms = space_terms(evaluator, priced)
+        self._coarse = self._terms.every(COARSE)
+        self._relaxed: dict[float, tuple[Relaxation, Relaxation]] = {}
+
+    def solve(
+        self,
+        limits: Sequence[float] | None = None,
+        start: Candidate | None = None,
+        most_paths: int = MOST_PATHS,
+    ) -> Certificate:
+        """Return the best architecture within limits.
+
+        Args:
+            limits: of all budgets of the evaluator; by default its own.
+            start: an architecture within the limits; by default the cheapest.
+            most_paths: partial paths after which the enumeration gives up. The result is then the
+                best architecture known, with the bound proven so far.
+
+        Raises:
+            ValueError: the start, or the cheapest architecture, exceeds a limit.
+        """
+        return _Search(self, limits, start).run(most_paths)
+
+    def relaxations(self, layers: float) -> tuple[Relaxation, Relaxation]:
+        """Return the relaxed problem on a coarse grid and on the whole one, for so many layers."""
+        if layers not in self._relaxed:
+            reachable = states(self._terms.rows, layers)
+            border = border_bound(self._terms.rows, reachable, self.evaluator.entropy.image)
+            fine = Relaxation(self._terms, reachable, border)
+            few = self._coarse.size() < 0.5 * self._terms.size()
+            coarse = Relaxation(self._coarse, reachable, border) if few else fine
+            self._relaxed[layers] = coarse, fine
+        return self._relaxed[layers]
+
+
+class _Search:
+    """One search: the incumbent, the lines of the dual, and what was solved."""
+
+    def __init__(
+        self, solver: Solver, limits: Sequence[float] | None, start: Candidate | None
+    ) -> None:
+        evaluator = solver.evaluator
+        self.evaluator, self.solver = evaluator, solver
+        self.limits = evaluator.limits if limits is None else tuple(limits)
+        if start is None:
+            start = cheapest_within(evaluator, self.limits).candidate
+        constants = [evaluator.oracles[k].constant for k in solver.priced]
+        self.constants = np.array(constants)
+        self.room = np.array([self.limits[k] for k in solver.priced]) - self.constants
+        layers = min((self.limits[k] for k in solver.counted), default=np.inf)
+        self.coarse, self.fine = solver.relaxations(layers)
+        self.best: tuple[float, Candidate] = (-np.inf, start)
+        self.offer(start)
+        if self.best[0] == -np.inf:
+            raise ValueError(f"{start} exceeds a limit")
+        self.lines = [Line(self.best[0], self.costs(start))]
+        self.solves = [0, 0]
+
+    def run(self, most_paths: int) -> Certificate:
+        values = self.priced()
+        bound = values.value + float(values.prices @ self.room)
+        closing = Closing(self.fine, values, self.room, self.evaluator.entropy.image)
+        gap, paths, proven = FIRST_GAP * abs(bound), 0, False
+        while not proven:
+            threshold = max(bound - gap, self.best[0])
+            found = closing.paths(threshold, most_paths)
+            paths += found.paths
+            if not found.complete:
+                break
+            for candidate in found.candidates:
+                self.offer(candidate)
+            proven = self.best[0] >= threshold
+            bound = self.best[0] if proven else threshold
+            gap *= WIDER
+        prices = [0.0] * len(self.limits)
+        for k, price in zip(self.solver.priced, values.prices.tolist(), strict=True):
+            prices[k] = price
+        score, candidate = self.best
+        return Certificate(
+            candidate, score, bound, proven, tuple(prices), paths, (self.solves[0], self.solves[1])
+        )
+
+    def priced(self) -> Values:
+        """Return the whole grid's values at prices whose bound is nearly least."""
+        precision = PRECISION * abs(self.best[0])
+        prices = minimise(self.lines, self.room, self.ask(self.coarse), None, precision)
+        best = self.solve(self.fine, prices)
+        for _ in range(2 if self.coarse is not self.fine else 0):
+            costs = self.costs(self.fine.best(best))
+            missed = np.clip(costs / self.room - 1, -0.2, 0.2)
+            if not np.any((np.abs(missed) > NEAR) & ((best.prices > 0) | (missed > 0))):
+                break
+            # On the coarse grid, prices that miss by as much the other way are those wanted here.
+            aimed = minimise(
+                self.lines, self.room * (1 - missed), self.ask(self.coarse), best.prices, precision
+            )
+            other = self.solve(self.fine, aimed)
+            if other.value + aimed @ self.room >= best.value + best.prices @ self.room:
+                break
+            best = other
+        return best
+
+    def ask(self, relaxation: Relaxation) -> Callable[[Array], tuple[float, Line]]:
+        def answer(prices: Array) -> tuple[float, Line]:
+            values = self.solve(relaxation, prices)
+            costs = self.costs(relaxation.best(values))
+            return values.value, Line(values.value + float(prices @ costs), costs)
+
+        return answer
+
+    def solve(self, relaxation: Relaxation, prices: Array) -> Values:
+        self.solves[relaxation is self.fine] += 1
+        values = relaxation.solve(prices)
+        self.offer(relaxation.best(values))
+        return values
+
+    def offer(self, candidate: Candidate) -> None:
+        """Keep a candidate if it is within the limits and the best so far."""
+        costs = self.evaluator.costs(candidate)
+        if all(costs[k] <= self.limits[k] for k in self.evaluator.additive):
+            self.best = max(self.best, (self.evaluator.score_of(candidate), candidate))
+
+    def costs(self, candidate: Candidate) -> Array:
+        """Return a candidate's priced costs, without what every architecture costs."""
+        costs = self.evaluator.costs(candidate)
+        return np.array([costs[k] for k in self.solver.priced]) - self.constants
+
+
+def _counts_layers(terms: SpaceTerms, k: int) -> bool:
+    """Whether a budget is the number of layers on the main path, which the states know."""
+
+    def constant(parts: Parts, value: int) -> bool:
+        im, mo, io = (part[1 + k] for part in (parts.im, parts.mo, parts.io))
+        return not im.any() and not io.any() and bool((mo == value).all())
+
+    return bool((terms.stem[1 + k] == 1).all()) and all(
+        constant(choice.first, len(choice.activated[0]))
+        and constant(choice.rest, len(choice.activated[1]))
+        for row in terms.rows
+        for choice in row.choices
+    )

@@ -1,0 +1,71 @@
+"""Is there a candidate within additive budgets? The cheapest one, or one that keeps them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..architecture.spaces import Candidate
+from .evaluator import Evaluator
+from .tables import cheapest
+
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Cheapest:
+    """The cheapest candidate found, and what it says about the budgets.
+
+    `fits` says that it keeps all additive budgets. Otherwise `impossible` says that no candidate
+    of the space does, which is then proven; it is False where none was found.
+    """
+
+    candidate: Candidate
+    fits: bool
+    impossible: bool = False
+
+
+def cheapest_within(evaluator: Evaluator, limits: Sequence[float] | None = None) -> Cheapest:
+    """Return a candidate within the additive budgets, or show that there is none.
+
+    Each budget's own minimum decides whether it can be kept at all. For several at once the
+    weights of those exceeded grow until all are kept or the rounds are over; a candidate whose
+    weighted cost is least and still exceeds the weighted limits proves that they contradict each
+    other.
+
+    Args:
+        evaluator: space and oracles.
+        limits: of all its budgets; by default its own.
+    """
+    limits = evaluator.limits if limits is None else limits
+    rooms = [limits[k] - evaluator.oracles[k].constant for k in evaluator.additive]
+    weights = [1.0 / max(room, 1e-12) for room in rooms]
+    count = len(rooms)
+    for k in range(count):
+        alone = [weights[k] if j == k else 0.0 for j in range(count)]
+        candidate = cheapest(evaluator.space, evaluator.terms, alone)
+        over = _over(evaluator, candidate, limits)
+        if not over:
+            return Cheapest(candidate, True)
+        if k in over:
+            return Cheapest(candidate, False, True)
+    candidate = evaluator.space.narrowest()
+    for _ in range(ROUNDS if count > 1 else 0):
+        candidate = cheapest(evaluator.space, evaluator.terms, weights)
+        if not _over(evaluator, candidate, limits):
+            return Cheapest(candidate, True)
+        costs = evaluator.costs(candidate)
+        spent = [costs[k] - evaluator.oracles[k].constant for k in evaluator.additive]
+        total = sum(w * cost for w, cost in zip(weights, spent, strict=True))
+        if total > (1 + 1e-9) * sum(w * room for w, room in zip(weights, rooms, strict=True)):
+            return Cheapest(candidate, False, True)
+        weights = [
+            w * (cost / room) ** 2 for w, cost, room in zip(weights, spent, rooms, strict=True)
+        ]
+    return Cheapest(candidate, count == 0)
+
+
+def _over(evaluator: Evaluator, candidate: Candidate, limits: Sequence[float]) -> list[int]:
+    """Return which additive budgets a candidate exceeds, as positions among them."""
+    costs = evaluator.costs(candidate)
+    return [p for p, k in enumerate(evaluator.additive) if costs[k] > limits[k]]
