@@ -21,7 +21,7 @@ COMMANDS = {
     "export": "write a result as ONNX or torch",
     "sweep": "searches over devices, budgets and seeds",
     "evaluate": "how good a predictor is, on your rows",
-    "show": "an architecture: shape, costs, entropy",
+    "show": "an architecture: shape, costs, entropy; or a space",
     "zoo": "known architectures",
     "devices": "known devices",
 }

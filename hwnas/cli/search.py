@@ -20,7 +20,6 @@ from .render import emit, say
 if TYPE_CHECKING:
     from ..architecture.graph import Size
     from ..searchers.loop import Moment
-    from ..workflows.problem import Problem
 
 
 @click.command("search")
@@ -36,18 +35,28 @@ if TYPE_CHECKING:
 @click.option(
     "--space", metavar="NAME|FILE", help="resnet, mobile, or a TOML file; by default the device's."
 )
-@click.option("--method", default="evolution", show_default=True, help="evolution or random.")
 @click.option(
-    "--mutation",
-    default="attributes",
+    "--method",
+    default="auto",
     show_default=True,
-    help="attributes, or paper (Algorithm 2).",
+    help="certified: the optimum, proven. evolution; random. auto: certified, but evolution where "
+    "a budget is not additive (memory) or an option of evolution is given.",
 )
-@click.option("--iterations", type=int, default=96_000, show_default=True)
-@click.option("--population", type=int, default=256, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--start", metavar="ARCH", help="First member; by default the space's narrowest network."
+    "--alternatives",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Certified: how many different architectures near the optimum, it included.",
+)
+@click.option("--mutation", help="Evolution: attributes (default), or paper (Algorithm 2).")
+@click.option("--iterations", type=int, help="Evolution, random: 96000 by default.")
+@click.option("--population", type=int, help="Evolution: 256 by default.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Evolution, random.")
+@click.option(
+    "--start",
+    metavar="ARCH",
+    help="Evolution: first member; by default the space's narrowest network.",
 )
 @resolution_option(help="Input HxW for costs; by default the device's.")
 @click.option("--entropy-resolution", default="384", show_default=True, metavar="H|HxW")
@@ -79,9 +88,10 @@ def command(
     device: str | None,
     space: str | None,
     method: str,
-    mutation: str,
-    iterations: int,
-    population: int,
+    alternatives: int,
+    mutation: str | None,
+    iterations: int | None,
+    population: int | None,
     seed: int,
     start: str | None,
     resolution: Size | None,
@@ -100,6 +110,7 @@ def command(
     hwnas search --budget flops=4.4G --resolution 224 --space resnet
     """
     from ..architecture.genotype import to_document
+    from ..searchers.evolution import ITERATIONS
     from ..units import parse_resolution
     from ..workflows.problem import Request
     from ..workflows.search import Settings, resume_search, search
@@ -116,6 +127,7 @@ def command(
             population,
             seed,
             to_document(resolve_architecture(start)) if start else None,
+            alternatives,
         )
         request = Request(
             budgets,
@@ -127,7 +139,13 @@ def command(
             feature_size,
             confidence,
         )
-        result = search(request, settings, out, announce=_announce, report=_Bar(iterations))
+        result = search(
+            request,
+            settings,
+            out,
+            announce=_announce,
+            report=_Bar(settings.iterations or ITERATIONS),
+        )
     emit(result.document, _text(result.document), as_json)
 
 
@@ -143,8 +161,8 @@ def _alpha(text: str) -> tuple[float, ...]:
     return weights
 
 
-def _announce(problem: Problem) -> None:
-    for line in problem.understood():
+def _announce(lines: list[str]) -> None:
+    for line in lines:
         say(line)
 
 
@@ -156,7 +174,7 @@ class _Bar:
         self._bar: Any = None
 
     def __call__(self, moment: Moment) -> None:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or moment.iteration == 1:
             return
         if self._bar is None:
             from tqdm import tqdm
@@ -174,7 +192,7 @@ def _text(document: dict[str, Any]) -> str:
     from .show import rows_table
 
     lines = [rows_table(document["architecture"]), ""]
-    lines.append(f"score {document['score']:.2f} after {document['evaluations']:,} evaluations")
+    lines.append(_verdict(document))
     for budget in document["budgets"]:
         limit = Budget(budget["quantity"], budget["limit"], budget["device"])
         cost = f"{budget['quantity']} {format_amount(budget['cost'], budget['quantity'])}"
@@ -187,5 +205,31 @@ def _text(document: dict[str, Any]) -> str:
         f"{format_amount(costs['flops'], 'flops')} FLOPs, "
         f"{format_amount(costs['params'], 'params')} parameters, {costs['layers']} layers"
     )
+    for number, other in enumerate(document.get("alternatives", []), 2):
+        costs = other["costs"]
+        lines += [
+            "",
+            f"alternative {number}: score {other['score']:.2f}, {_below(other['gap'])}, "
+            f"{format_amount(costs['flops'], 'flops')} FLOPs, "
+            f"{format_amount(costs['params'], 'params')} parameters; {other['file']}",
+            rows_table(other["architecture"]),
+        ]
     lines.append(f"{document['elapsed_s']:.2f} s; written to {document['run']}")
     return "\n".join(lines)
+
+
+def _verdict(document: dict[str, Any]) -> str:
+    """Say how good the score is."""
+    score, ignored = f"score {document['score']:.2f}", document["bound_ignores"]
+    if document["method"] != "certified":
+        score += f" after {document['evaluations']:,} evaluations"
+    if document["proven"]:
+        best = "no architecture of this space under these budgets scores higher"
+        free = document.get("binding") is False
+        return f"{score}: {best}" + (", nor without them: none of them binds" if free else "")
+    bound = f"{_below(document['gap'])} (bound {document['upper_bound']:.2f})"
+    return f"{score}: {bound}" + (f"; the bound ignores {', '.join(ignored)}" if ignored else "")
+
+
+def _below(gap: float) -> str:
+    return f"within {max(gap, 1e-4):.2%} of the best possible"

@@ -1,4 +1,4 @@
-"""`hwnas show`: an architecture's shape, costs and entropy."""
+"""`hwnas show`: an architecture's shape, costs and entropy; or what a space allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("arch")
+@click.argument("arch", required=False)
+@click.option("--space", metavar="NAME|FILE", help="Show a search space instead: what it allows.")
+@click.option(
+    "--device",
+    metavar="NAME",
+    help="With --space: as a search on this device takes it, widths aligned to its kernels.",
+)
 @resolution_option(help="Input HxW for FLOPs and memory; 224 by default.")
 @click.option(
     "--batch", type=int, default=1, show_default=True, help="Images at a time, for memory."
@@ -38,7 +44,9 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(
-    arch: str,
+    arch: str | None,
+    space: str | None,
+    device: str | None,
     resolution: Size | None,
     batch: int,
     precision: str,
@@ -46,7 +54,12 @@ def command(
     entropy_resolution: Size,
     as_json: bool,
 ) -> None:
-    """Show ARCH: a zoo name, a JSON file, or a run folder."""
+    """Show ARCH: a zoo name, a JSON file, or a run folder. Or show a space with --space."""
+    if (arch is None) == (space is None) or (device is not None and space is None):
+        raise click.UsageError("give ARCH, or --space NAME, to which --device may be added.")
+    if arch is None:
+        _show_space(str(space), device, as_json)
+        return
     from .. import costs
     from ..architecture import lower, to_document
     from ..devices.spec import BYTES_PER_VALUE
@@ -104,6 +117,55 @@ def command(
         + ", ".join(f"C{i} {h:.2f}" for i, h in enumerate(entropy.stages, 1)),
     ]
     emit(document, "\n".join(lines), as_json)
+
+
+def _show_space(name: str, device: str | None, as_json: bool) -> None:
+    from ..architecture import spaces
+    from ..devices import spec
+
+    space = spaces.load(name)
+    if device is not None:
+        space = space.aligned(spec.load(device).channel_multiple)
+    document = {"schema": "hwnas.space-shown/1", "device": device, **space.document()}
+    head = ["stage", "family", "stride", "kernel", "out", "out/in", "inner", "inner/out", "blocks"]
+    rows = [head]
+    low, high = document["stem"]["channels"]
+    rows.append(["C1", "conv", "2", "3", f"{low} to {high}", "", "", "", "1"])
+    for row in document["rows"]:
+        mid, expansion = row.get("mid"), row.get("expansion")
+        rows.append(
+            [
+                f"C{row['stage']}",
+                row["family"],
+                str(row["stride"]),
+                ", ".join(map(str, row["kernels"])),
+                _range(row["out"]),
+                _range(row["growth"]),
+                f"mid {_range(mid)}" if mid else f"x{', x'.join(map(str, expansion))}",
+                _range(row["ratio"]) if row["ratio"] else "",
+                _range(row["blocks"])
+                + (f" in steps of {row['depth_step']}" if row["depth_step"] > 1 else ""),
+            ]
+        )
+    shrinking = [str(n) for n, row in enumerate(document["rows"], 1) if not row["monotone"]]
+    widths = f"widths are multiples of {space.width_step} and " + (
+        f"may shrink in row {', '.join(shrinking)} only" if shrinking else "never shrink"
+    )
+    lines = [
+        f"{space.name}: {space.about}",
+        "",
+        table(rows),
+        "",
+        widths,
+        f"at most {space.layers} layers in total, unless --budget layers=N says otherwise",
+        f"{document['candidates']:.1e} architectures, rules between rows left out",
+    ]
+    emit(document, "\n".join(lines), as_json)
+
+
+def _range(ends: list[Any]) -> str:
+    low, high = ends
+    return f"{low:g} to {high:g}" if low != high else f"{low:g}"
 
 
 def rows_table(document: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ class DeviceSpec:
         batch: images at a time.
         space: default search space.
         layers: default limit on the layers of a network.
+        channel_multiple: numbers of channels that the device's kernels like are multiples of this;
+            a search only uses such widths.
         fusion: what the runtime fuses.
     """
 
@@ -49,6 +51,7 @@ class DeviceSpec:
     connection: str = ""
     threads: int = 1
     optimization: str = "all"
+    channel_multiple: int = 1
     fusion: Fusion = field(default_factory=Fusion)
     schema: str = SCHEMA
 

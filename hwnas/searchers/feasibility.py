@@ -1,4 +1,4 @@
-"""Is there a candidate within additive budgets? The cheapest one, or one that keeps them all."""
+"""Is there a candidate within the budgets? The cheapest one, or one that keeps them all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ ROUNDS = 30
 class Cheapest:
     """The cheapest candidate found, and what it says about the budgets.
 
-    `fits` says that it keeps all additive budgets. Otherwise `impossible` says that no candidate
-    of the space does, which is then proven; it is False where none was found.
+    `fits` says that it keeps all budgets. Otherwise `impossible` says that no candidate of the
+    space does, which is then proven; it is False where none was found. `alone` is the budget that
+    cannot even be kept on its own, if it is one.
     """
 
     candidate: Candidate
     fits: bool
     impossible: bool = False
+    alone: int | None = None
 
 
 def cheapest_within(evaluator: Evaluator, limits: Sequence[float] | None = None) -> Cheapest:
-    """Return a candidate within the additive budgets, or show that there is none.
+    """Return a candidate within the budgets, or show that there is none.
 
     Each budget's own minimum decides whether it can be kept at all. For several at once the
     weights of those exceeded grow until all are kept or the rounds are over; a candidate whose
@@ -41,16 +43,16 @@ def cheapest_within(evaluator: Evaluator, limits: Sequence[float] | None = None)
     rooms = [limits[k] - evaluator.oracles[k].constant for k in evaluator.additive]
     weights = [1.0 / max(room, 1e-12) for room in rooms]
     count = len(rooms)
-    for k in range(count):
-        alone = [weights[k] if j == k else 0.0 for j in range(count)]
+    for p, k in enumerate(evaluator.additive):
+        alone = [weights[p] if j == p else 0.0 for j in range(count)]
         candidate = cheapest(evaluator.space, evaluator.terms, alone)
         over = _over(evaluator, candidate, limits)
         if not over:
             return Cheapest(candidate, True)
         if k in over:
-            return Cheapest(candidate, False, True)
+            return Cheapest(candidate, False, True, k)
     candidate = evaluator.space.narrowest()
-    for _ in range(ROUNDS if count > 1 else 0):
+    for _ in range(ROUNDS):
         candidate = cheapest(evaluator.space, evaluator.terms, weights)
         if not _over(evaluator, candidate, limits):
             return Cheapest(candidate, True)
@@ -62,10 +64,10 @@ def cheapest_within(evaluator: Evaluator, limits: Sequence[float] | None = None)
         weights = [
             w * (cost / room) ** 2 for w, cost, room in zip(weights, spent, rooms, strict=True)
         ]
-    return Cheapest(candidate, count == 0)
+    return Cheapest(candidate, False)
 
 
 def _over(evaluator: Evaluator, candidate: Candidate, limits: Sequence[float]) -> list[int]:
-    """Return which additive budgets a candidate exceeds, as positions among them."""
+    """Return which budgets a candidate exceeds."""
     costs = evaluator.costs(candidate)
-    return [p for p, k in enumerate(evaluator.additive) if costs[k] > limits[k]]
+    return [k for k, limit in enumerate(limits) if costs[k] > limit]

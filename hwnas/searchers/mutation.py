@@ -107,6 +107,8 @@ MUTATIONS: dict[str, Callable[[Space], Mutation]] = {
     "paper": BlockMutation,
 }
 
+DEFAULT_MUTATION = "attributes"
+
 
 def _pick(values: tuple[int, ...], u: float) -> int:
     return values[int(u * len(values))]

@@ -78,18 +78,29 @@ class RowTables:
             value += repeats * table.item(0, m if b > 1 else 0, o if c > 1 else 0)
         return value
 
+    def least(self) -> float:
+        """Return the least entry of all tables, NaN where one is not a number."""
+        ins, outs = self.valid.shape
+        lowest = [
+            # Pairs of channels that the space does not allow are undefined.
+            table[np.broadcast_to(self.valid[:, None, :], table.shape)].min(initial=np.inf)
+            if (table.shape[0], table.shape[2]) == (ins, outs)
+            else table.min()
+            for _, _, first, rest in self.pieces
+            for table in first + rest
+        ]
+        return float(np.min(lowest))
+
     def arcs(self, depth: int) -> Iterator[tuple[int, int, Table]]:
         """Yield kernel, inner size and the term over (channels in, channels out).
 
         Pairs of channels that the space does not allow have an infinite term.
         """
         repeats = depth * self.row.unit - 1
-        outs = np.array(self.row.outs)
         for (kernel, inner), (first, rest) in self._tables.items():
             m = self._inner[inner]
-            term = np.where(self.valid, 0.0, np.inf)
-            if self.row.inner_is_width:
-                term[:, outs < inner] = np.inf
+            fits = [self.row.inner_fits(inner, out) for out in self.row.outs]
+            term = np.where(self.valid & fits, 0.0, np.inf)
             for table in first + [repeats * table for table in rest]:
                 term = term + table[:, m if table.shape[1] > 1 else 0, :]
             yield kernel, inner, np.where(np.isnan(term), np.inf, term)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..errors import InfeasibleError, UsageError
 from ..latency.oracle import LatencyOracle
 from ..scores.entropy import ALPHA, EntropyScore
 from ..searchers.evaluator import Evaluator
-from ..searchers.tables import cheapest
+from ..searchers.feasibility import cheapest_within
 from ..units import format_amount
 from .predict import load_predictor
 
@@ -156,7 +157,9 @@ def read(request: Request) -> tuple[DeviceSpec, Space, tuple[Question, ...]]:
     if not any(budget.quantity == "layers" for budget in budgets):
         limit = space.layers if request.space else device.layers
         budgets.append(Budget("layers", limit))
-    return device, space, tuple(_question(budget, device, request) for budget in budgets)
+    questions = tuple(_question(budget, device, request) for budget in budgets)
+    multiples = (place.channel_multiple for place in (device, *(q.device for q in questions)))
+    return device, space.aligned(math.lcm(*multiples)), questions
 
 
 def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
@@ -181,32 +184,16 @@ def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
     candidate = problem.space.narrowest()
     if evaluator.evaluate(candidate) is not None:
         return candidate
-    return _cheapest(problem, candidate)
-
-
-def _cheapest(problem: Problem, fallback: Candidate) -> Candidate:
-    """Find a candidate within the additive budgets, or show that there is none.
-
-    Each budget's own minimum decides whether it can be kept at all; for several at once, the
-    weights of those exceeded grow until all are kept or the rounds are over.
-    """
-    evaluator = problem.evaluator
-    limits = [evaluator.limits[k] - evaluator.oracles[k].constant for k in evaluator.additive]
-    weights = [1.0 / max(limit, 1e-12) for limit in limits]
-    best = fallback
-    for k, budget in enumerate(evaluator.additive):
-        alone = [w if j == k else 0.0 for j, w in enumerate(weights)]
-        best = cheapest(problem.space, evaluator.terms, alone)
-        if evaluator.costs(best)[budget] > evaluator.limits[budget]:
-            raise _infeasible(problem, best, "the budget cannot be kept")
-    for _ in range(30):
-        best = cheapest(problem.space, evaluator.terms, weights)
-        if evaluator.evaluate(best) is not None:
-            return best
-        costs = evaluator.costs(best)
-        ratios = [costs[k] / evaluator.limits[k] for k in evaluator.additive]
-        weights = [w * ratio**2 for w, ratio in zip(weights, ratios, strict=True)]
-    raise _infeasible(problem, best, "no architecture was found that keeps all budgets at once")
+    found = cheapest_within(evaluator)
+    if found.fits:
+        return found.candidate
+    if found.alone is not None:
+        why = f"{problem.questions[found.alone].budget} cannot be kept"
+    elif found.impossible:
+        why = "the budgets contradict each other"
+    else:
+        why = "no architecture was found that keeps all budgets at once"
+    raise _infeasible(problem, found.candidate, why)
 
 
 def _infeasible(problem: Problem, candidate: Candidate, why: str) -> InfeasibleError:

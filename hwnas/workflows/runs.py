@@ -3,7 +3,7 @@
 search.json        what was asked for, the command, the seed, the environment
 checkpoint.json    the state of an unfinished search
 history.csv        the best network after so many iterations, stage by stage
-architecture.json  the result
+architecture.json  the result; architecture-2.json and so on are alternatives to it
 run.json           the result's score, costs and budgets; written last
 """
 
@@ -39,7 +39,7 @@ class RunFolder:
             HwnasError: the folder cannot be made.
         """
         if path.exists():
-            unfinished = (path / "checkpoint.json").exists()
+            unfinished = (path / "search.json").exists() and not (path / "run.json").exists()
             raise UsageError(
                 f"{path} exists already."
                 + (

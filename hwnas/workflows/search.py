@@ -6,7 +6,7 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 from .. import costs
 from ..architecture.genotype import Architecture, from_document, lower, to_document
 from ..architecture.graph import Size
-from ..architecture.spaces import Space
+from ..architecture.spaces import Candidate, Space
 from ..errors import UsageError, did_you_mean
+from ..searchers.certified import Solver, gap
 from ..searchers.evolution import ITERATIONS, POPULATION, Evolution, RandomSearch, Sampler
 from ..searchers.loop import Moment, Progress, resume, run
-from ..searchers.mutation import MUTATIONS
+from ..searchers.mutation import DEFAULT_MUTATION, MUTATIONS
+from ..store.files import write_atomic
 from .problem import (
     Problem,
     Request,
@@ -31,24 +33,34 @@ from .problem import (
 )
 from .runs import RunFolder, free_path
 
-METHODS = ("evolution", "random")
+METHODS = ("auto", "certified", "evolution", "random")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search. `start` is an architecture's JSON data, or None for the narrowest."""
+    """How to search.
 
-    method: str = "evolution"
-    mutation: str = "attributes"
-    iterations: int = ITERATIONS
-    population: int = POPULATION
+    Attributes:
+        method: `auto` is `certified` where every budget is additive and nothing of what follows
+            is given, else `evolution`.
+        mutation, iterations, population: of evolution; None stands for the default.
+        seed: of evolution and random search; a certified search has nothing random.
+        start: an architecture's JSON data that evolution starts from, or None for the narrowest.
+        alternatives: how many architectures of a certified search to return, the best included.
+    """
+
+    method: str = "auto"
+    mutation: str | None = None
+    iterations: int | None = None
+    population: int | None = None
     seed: int = 0
     start: dict[str, Any] | None = None
+    alternatives: int = 1
 
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.method, METHODS, "method"),
-            (self.mutation, tuple(MUTATIONS), "mutation"),
+            (self.mutation or DEFAULT_MUTATION, tuple(MUTATIONS), "mutation"),
         ):
             if value not in known:
                 raise UsageError(
@@ -59,9 +71,46 @@ class Settings:
             (self.iterations, 1, "iterations"),
             (self.population, 2, "population"),
             (self.seed, 0, "seed"),
+            (self.alternatives, 1, "alternatives"),
         ):
-            if number < low:
+            if number is not None and number < low:
                 raise UsageError(f"{what} is {number}; it must be at least {low}.")
+        if self.method == "certified" and self._evolves():
+            raise UsageError(
+                f"{self._evolves()} belongs to evolution; a certified search has no such thing. "
+                "Leave it out, or use --method evolution."
+            )
+        if self.alternatives > 1 and (self.method in ("evolution", "random") or self._evolves()):
+            raise UsageError(
+                "alternatives come from a certified search: leave --alternatives out, or use "
+                "--method certified."
+            )
+
+    def resolved(self, problem: Problem) -> tuple[Settings, str]:
+        """Return the settings with `auto` replaced, and why, in one line.
+
+        Raises:
+            UsageError: a certificate is asked for under a budget that is not additive.
+        """
+        others = [str(question) for question in problem.questions if not question.oracle.additive]
+        if self.method == "auto" and (self._evolves() or (others and self.alternatives == 1)):
+            why = f"{self._evolves()} was given"
+            if others:
+                why = f"no optimum can be proven under {others[0]}, a maximum and not a sum"
+            return replace(self, method="evolution"), f"method evolution: {why}"
+        if self.method in ("auto", "certified"):
+            if others:
+                raise UsageError(
+                    f"{others[0]}: this is a maximum over layers, not a sum, so no optimum can "
+                    "be proven under it. Use --method evolution; its bound leaves this budget out."
+                )
+            return replace(self, method="certified"), "method certified: the optimum, with a proof"
+        return self, f"method {self.method}"
+
+    def _evolves(self) -> str:
+        """Return the name of an option that only evolution has, or ''."""
+        names = ("mutation", "iterations", "population", "start")
+        return next((f"--{name}" for name in names if getattr(self, name) is not None), "")
 
 
 @dataclass(frozen=True)
@@ -78,7 +127,7 @@ def search(
     settings: Settings,
     out: Path | None = None,
     *,
-    announce: Callable[[Problem], None] = lambda problem: None,
+    announce: Callable[[list[str]], None] = lambda lines: None,
     report: Callable[[Moment], None] = lambda moment: None,
 ) -> Result:
     """Search the architecture of highest score within the budgets.
@@ -87,7 +136,7 @@ def search(
         request: budgets, device and space.
         settings: method, length and seed.
         out: the run folder to make; by default a new one in `runs/`.
-        announce: told what was understood, before the search begins.
+        announce: told what was understood, a line each, before the search begins.
         report: told how the search goes.
 
     Raises:
@@ -96,20 +145,25 @@ def search(
     """
     began = _clocks()
     problem = understand(request)
-    announce(problem)
-    sampler = _sampler(problem, settings)
+    resolved, why = settings.resolved(problem)
+    announce([*problem.understood(), why])
+    first = _first(problem, settings)
     name = "-".join([problem.space.name, request.budgets[0].replace("@", "-at-").replace("=", "-")])
+    if resolved.method != "certified":
+        name += f"-seed{settings.seed}"
     folder = RunFolder.create(
-        out or free_path(f"{name}-seed{settings.seed}"),
-        {"request": asdict(request), "settings": asdict(settings)},
+        out or free_path(name), {"request": asdict(request), "settings": asdict(resolved)}
     )
-    return _search(problem, request, settings, sampler, folder, Progress(), began, report)
+    if resolved.method == "certified":
+        return _certify(problem, request, resolved, folder, first, began, report)
+    sampler = _sampler(problem, resolved, first)
+    return _search(problem, request, resolved, sampler, folder, Progress(), began, report)
 
 
 def resume_search(
     path: Path,
     *,
-    announce: Callable[[Problem], None] = lambda problem: None,
+    announce: Callable[[list[str]], None] = lambda lines: None,
     report: Callable[[Moment], None] = lambda moment: None,
 ) -> Result:
     """Go on with an interrupted search; its result is that of one that never stopped.
@@ -129,24 +183,39 @@ def resume_search(
     except msgspec.ValidationError as error:
         raise UsageError(f"{path / 'search.json'}: {error}.") from None
     problem = understand(request)
-    announce(problem)
-    sampler = _sampler(problem, settings)
+    resolved, why = settings.resolved(problem)
+    announce([*problem.understood(), why])
+    first = _first(problem, resolved)
+    if resolved.method == "certified":
+        announce(["a certified search keeps no state: it starts over"])
+        return _certify(problem, request, resolved, folder, first, began, report)
+    sampler = _sampler(problem, resolved, first)
     state = folder.checkpoint()
     progress = resume(sampler, state) if state is not None else Progress()
-    return _search(problem, request, settings, sampler, folder, progress, began, report)
+    return _search(problem, request, resolved, sampler, folder, progress, began, report)
 
 
-def _sampler(problem: Problem, settings: Settings) -> Sampler:
+def _first(problem: Problem, settings: Settings) -> Candidate:
     start = from_document(settings.start, "--start") if settings.start is not None else None
-    first = starting_point(problem, start)
+    return starting_point(problem, start)
+
+
+def _sampler(problem: Problem, settings: Settings, first: Candidate) -> Sampler:
     score = problem.evaluator.evaluate(first)
     assert score is not None  # the starting point keeps all budgets
     scored = (first, score)
     rng = np.random.default_rng(settings.seed)
     if settings.method == "random":
         return RandomSearch(problem.space, scored, rng)
-    mutation = MUTATIONS[settings.mutation](problem.space)
-    return Evolution(problem.space, mutation, scored, rng, settings.iterations, settings.population)
+    mutation = MUTATIONS[settings.mutation or DEFAULT_MUTATION](problem.space)
+    return Evolution(
+        problem.space,
+        mutation,
+        scored,
+        rng,
+        settings.iterations or ITERATIONS,
+        settings.population or POPULATION,
+    )
 
 
 def _search(
@@ -159,32 +228,125 @@ def _search(
     began: tuple[float, float],
     report: Callable[[Moment], None],
 ) -> Result:
-    run(sampler, problem.evaluator, settings.iterations, folder, progress, report)
+    """Evolve, then bound what was found."""
+    iterations = settings.iterations or ITERATIONS
+    run(sampler, problem.evaluator, iterations, folder, progress, report)
     score, candidate = sampler.best()
+    searched = _clocks()
+    bound = Solver(problem.evaluator).solve(start=candidate).bound
+    took = _clocks()
+    document: dict[str, Any] = {
+        "mutation": (
+            (settings.mutation or DEFAULT_MUTATION) if settings.method == "evolution" else None
+        ),
+        "iterations": iterations,
+        "evaluations": sampler.evaluations,
+        "bound_elapsed_s": took[0] - searched[0],
+        "bound_cpu_s": took[1] - searched[1],
+    }
+    return _finish(
+        problem,
+        request,
+        settings,
+        folder,
+        (score, candidate),
+        bound,
+        progress.history,
+        document,
+        began,
+    )
+
+
+def _certify(
+    problem: Problem,
+    request: Request,
+    settings: Settings,
+    folder: RunFolder,
+    first: Candidate,
+    began: tuple[float, float],
+    report: Callable[[Moment], None],
+) -> Result:
+    """Find the optimum and prove it."""
+    solver = Solver(problem.evaluator)
+    found = solver.solve(start=first, alternatives=settings.alternatives)
+    moment = Moment(1, found.paths, found.score, found.candidate)
+    report(moment)
+    document: dict[str, Any] = {
+        "mutation": None,
+        "iterations": None,
+        "evaluations": found.paths,
+        "binding": found.binding,
+        "alternatives": [
+            _alternative(problem, folder, number, candidate, score, found.bound)
+            for number, (candidate, score) in enumerate(found.alternatives, 2)
+        ],
+    }
+    best = (found.score, found.candidate)
+    return _finish(problem, request, settings, folder, best, found.bound, [moment], document, began)
+
+
+def _alternative(
+    problem: Problem,
+    folder: RunFolder,
+    number: int,
+    candidate: Candidate,
+    score: float,
+    bound: float,
+) -> dict[str, Any]:
+    """Write an alternative beside the result and describe it."""
+    architecture = problem.space.decode(candidate, name=f"{folder.path.name}-{number}")
+    file = f"architecture-{number}.json"
+    write_atomic(folder.path / file, architecture.to_json())
+    return {
+        "file": file,
+        "score": score,
+        "gap": gap(score, bound),
+        "costs": costs_document(problem, architecture),
+        "architecture": to_document(architecture),
+    }
+
+
+def _finish(
+    problem: Problem,
+    request: Request,
+    settings: Settings,
+    folder: RunFolder,
+    best: tuple[float, Candidate],
+    bound: float,
+    moments: list[Moment],
+    more: dict[str, Any],
+    began: tuple[float, float],
+) -> Result:
+    """Describe the best architecture and write it into the run folder."""
+    score, candidate = best
     architecture = problem.space.decode(candidate, name=folder.path.name)
     size = request.resolution or problem.device.resolution
     exact = problem.score(architecture)
     assert abs(exact.score - score) <= 1e-6 * max(1.0, abs(score)), (exact.score, score)
+    assert score <= bound + 1e-9 * abs(bound), (score, bound)  # or the bound is none
     document: dict[str, Any] = {
         "schema": "hwnas.search/1",
         "score": score,
-        "upper_bound": None,
+        "upper_bound": max(score, bound),
+        "gap": gap(score, bound),
+        "proven": score >= bound,
+        "bound_ignores": [
+            question.budget.key for question in problem.questions if not question.oracle.additive
+        ],
         "entropy": {"stages": list(exact.stages), "score": exact.score},
         "costs": costs_document(problem, architecture),
         "budgets": budgets_document(problem, architecture),
         "architecture": to_document(architecture),
         "method": settings.method,
-        "mutation": settings.mutation if settings.method == "evolution" else None,
-        "iterations": settings.iterations,
         "seed": settings.seed,
-        "evaluations": sampler.evaluations,
+        **more,
         "device": problem.device.name,
         "space": problem.space.name,
         "resolution": list(size),
         "batch": problem.device.batch,
         "run": str(folder.path),
     }
-    history = _history(progress.history, problem.space, size)
+    history = _history(moments, problem.space, size)
     wall, cpu = _clocks()
     document["elapsed_s"] = wall - began[0]
     document["cpu_s"] = cpu - began[1]

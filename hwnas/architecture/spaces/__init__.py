@@ -36,7 +36,19 @@ Candidate: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class RowSpace:
-    """What one row may be. `unit` is the number of blocks that a depth of 1 stands for."""
+    """What one row may be.
+
+    Attributes:
+        stage: 1 to 5.
+        family: the block family.
+        stride: of the first block.
+        kernels, outs, inners, depths: the values of each gene, ascending.
+        unit: the number of blocks that a depth of 1 stands for.
+        growth: least and greatest ratio of channels out to channels in; widths never shrink where
+            the least is 1.
+        ends_stage: whether the stage's feature map is read behind this row.
+        ratio: least and greatest ratio of a bottleneck's channels to channels out.
+    """
 
     stage: int
     family: str
@@ -48,10 +60,11 @@ class RowSpace:
     unit: int
     growth: tuple[float, float]
     ends_stage: bool
+    ratio: tuple[float, float] = (0.0, 1.0)
 
     @cached_property
     def inner_is_width(self) -> bool:
-        """Whether the inner size is a number of channels, which may not exceed `out`."""
+        """Whether the inner size is a number of channels, and so has a ratio to `out`."""
         return family(self.family).inner == "mid"
 
     def fits(self, channels: int, genes: Genes) -> bool:
@@ -61,8 +74,9 @@ class RowSpace:
         return low * channels <= out <= high * channels and self.inner_fits(inner, out)
 
     def inner_fits(self, inner: int, out: int) -> bool:
-        """Whether an inner size suits that many channels out: a bottleneck is not wider."""
-        return not self.inner_is_width or inner <= out
+        """Whether an inner size suits that many channels out."""
+        low, high = self.ratio
+        return not self.inner_is_width or low * out <= inner <= high * out
 
     def choices(self) -> tuple[tuple[int, ...], ...]:
         """Return the values of kernel, out, inner and depth."""
@@ -142,11 +156,11 @@ class Space:
         channels = self.stem_widths[0]
         candidate: list[Any] = [channels]
         for number, row in enumerate(self.rows, 1):
-            smallest = (row.kernels[0], row.inners[0], row.depths[0])
             fitting = (
                 genes
                 for out in row.outs
-                if row.fits(channels, genes := (smallest[0], out, smallest[1], smallest[2]))
+                for inner in row.inners
+                if row.fits(channels, genes := (row.kernels[0], out, inner, row.depths[0]))
             )
             genes_of_row = next(fitting, None)
             if genes_of_row is None:
@@ -170,7 +184,9 @@ class Space:
             least = bisect.bisect_left(row.outs, max(reach, low * channels))
             out = _log_pick(row.outs[least:], next(draw), high * channels)
             if row.inner_is_width:
-                inner = _log_pick(row.inners, next(draw), out)
+                low, high = row.ratio
+                least = bisect.bisect_left(row.inners, low * out)
+                inner = _log_pick(row.inners[least:], next(draw), high * out)
             else:
                 inner = row.inners[int(next(draw) * len(row.inners))]
             candidate.append((kernel, out, inner, depth))
@@ -184,6 +200,73 @@ class Space:
         for row in reversed(self.rows[1:]):
             reaches.append(max(row.outs[0], reaches[-1]) / row.growth[1])
         return tuple(reversed(reaches))
+
+    def aligned(self, multiple: int) -> Space:
+        """Return the space with only the widths that are multiples of a number of channels.
+
+        Raises:
+            UsageError: no architecture of such widths remains.
+        """
+        if self.width_step % multiple == 0:
+            return self
+
+        def kept(widths: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(width for width in widths if width % multiple == 0)
+
+        rows = tuple(
+            replace(
+                row,
+                outs=kept(row.outs),
+                inners=kept(row.inners) if row.inner_is_width else row.inners,
+            )
+            for row in self.rows
+        )
+        stem = kept(self.stem_widths)
+        if not stem or not all(row.outs and row.inners for row in rows):
+            raise UsageError(
+                f"space '{self.name}': a row has no width that is a multiple of {multiple}, as the "
+                "device's kernels want the channels. Widen the space's ranges."
+            )
+        space = replace(
+            self,
+            stem_widths=stem,
+            rows=_reachable(stem, rows),
+            width_step=math.lcm(self.width_step, multiple),
+        )
+        space.narrowest()
+        return space
+
+    def document(self) -> dict[str, Any]:
+        """Return what the space allows, as JSON data."""
+        return {
+            "name": self.name,
+            "about": self.about,
+            "width_step": self.width_step,
+            "layers": self.layers,
+            "stem": {
+                "channels": [self.stem_widths[0], self.stem_widths[-1]],
+                "activation": self.stem_activation,
+            },
+            "rows": [
+                {
+                    "stage": row.stage,
+                    "family": row.family,
+                    "stride": row.stride,
+                    "kernels": list(row.kernels),
+                    "out": [row.outs[0], row.outs[-1]],
+                    "growth": list(row.growth),
+                    "monotone": row.growth[0] >= 1,
+                    family(row.family).inner: (
+                        [row.inners[0], row.inners[-1]] if row.inner_is_width else list(row.inners)
+                    ),
+                    "ratio": list(row.ratio) if row.inner_is_width else None,
+                    "blocks": [row.depths[0] * row.unit, row.depths[-1] * row.unit],
+                    "depth_step": row.unit,
+                }
+                for row in self.rows
+            ],
+            "candidates": self.size(),
+        }
 
     def size(self) -> float:
         """Return the number of candidates, rules between neighbours left out."""
@@ -229,6 +312,7 @@ class _RowFile:
     expansion: tuple[int, ...] | None = None
     pairs: tuple[int, int] | None = None
     blocks: tuple[int, int] | None = None
+    ratio: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -270,7 +354,10 @@ def parse(text: str, source: str) -> Space:
     space = Space(
         file.name, file.about, stem, file.stem.activation, rows, file.layers, file.width_step
     )
-    space.decode(space.narrowest())  # strides, stages and families make a backbone
+    try:
+        space.decode(space.narrowest())  # strides, stages and families make a backbone
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
     return space
 
 
@@ -292,6 +379,8 @@ def _row_space(row: _RowFile, ends_stage: bool, step: int, place: str) -> RowSpa
         raise UsageError(f"{place}: the depths {list(depth)} are not a range within 1 to 128.")
     if not (row.kernels and 0 < row.growth[0] <= row.growth[1]):
         raise UsageError(f"{place}: kernels and growth must not be empty.")
+    if not (0 <= row.ratio[0] <= row.ratio[1] and row.ratio[1] > 0):
+        raise UsageError(f"{place}: the ratio {list(row.ratio)} is not a range of mid over out.")
     if inner == "mid":
         inners = _widths((given[0], given[1]), step, f"{place}: mid")
     else:
@@ -309,15 +398,21 @@ def _row_space(row: _RowFile, ends_stage: bool, step: int, place: str) -> RowSpa
         2 if row.pairs else 1,
         row.growth,
         ends_stage,
+        row.ratio,
     )
 
 
 def _reachable(stem: tuple[int, ...], rows: tuple[RowSpace, ...]) -> tuple[RowSpace, ...]:
-    """Drop the widths that no candidate can have, because the row before is never wide enough."""
+    """Drop the widths that no candidate can have: nothing before or inside suits them."""
     widest = stem[-1]
     kept = []
     for row in rows:
-        outs = tuple(w for w in row.outs if w <= row.growth[1] * widest)
+        outs = tuple(
+            width
+            for width in row.outs
+            if width <= row.growth[1] * widest
+            and any(row.inner_fits(inner, width) for inner in row.inners)
+        )
         kept.append(replace(row, outs=outs or row.outs[:1]))
         widest = kept[-1].outs[-1]
     return tuple(kept)

@@ -7,6 +7,6 @@ first (`dual`); then all paths whose bound still beats the best known score are 
 scored exactly (`closing`), which leaves no doubt about the optimum.
 """
 
-from .solver import Certificate, Solver
+from .solver import Certificate, Solver, gap
 
-__all__ = ["Certificate", "Solver"]
+__all__ = ["Certificate", "Solver", "gap"]

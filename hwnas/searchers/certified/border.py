@@ -124,8 +124,9 @@ def _followed(
         if more or depth < row.row.depths[0]:
             continue
         kept = [len(unit) * unit.mean(axis=1) for unit in units]
-        gain = share * sum(axis.most(k) for axis, k in zip(pasts.axes, kept, strict=True))
-        reached = np.zeros((len(gain), len(states.layers[r + 1])), dtype=bool)
+        gains = [axis.most(k) for axis, k in zip(pasts.axes, kept, strict=True)]
+        gain = share * np.sum(gains, axis=0)
+        reached = np.zeros((len(pasts.reached), len(states.layers[r + 1])), dtype=np.bool_)
         for move in states.moves[r]:
             if move.depth == depth and move.activated in patterns:
                 possible = np.flatnonzero(move.to >= 0)

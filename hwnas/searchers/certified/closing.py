@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...architecture.spaces import Candidate
 from ...scores.border import BorderState
@@ -22,6 +23,10 @@ from .terms import Array, Index
 
 ROUNDING = 1e-12
 """Relative room for rounding where costs meet their limits; the evaluator has the last word."""
+
+
+NEIGHBOURS = 16
+"""Better paths with the same end that each is compared with where there are several budgets."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,19 @@ class Closing:
         self._relaxation = relaxation
         self._values = values
         self._room = limits * (1 + ROUNDING)
-        self._offset = float(values.prices @ limits)
+        self._offset = float(values.prices[values.prices > 0] @ limits[values.prices > 0])
         self._borders: list[BorderState | None] = [image]
-        self._border_index: dict[int, int] = {}
         self._border_steps: dict[tuple[int, int, int, int], tuple[int, float]] = {}
 
-    def paths(self, threshold: float, most: int, keep: int = 1) -> Found:
+    def paths(self, threshold: float, most: int, keep: int = 1, like: int = 0) -> Found:
         """Return the best paths among all whose bound reaches the threshold.
 
         Args:
             threshold: a score.
             most: the number of partial paths after which to give up.
             keep: how many of the best complete paths to return.
+            like: of partial paths with the same kernels and depths, follow only so many of the
+                best; 0 follows all, without which nothing is proven.
         """
         terms = self._relaxation.terms
         labels = self._stems(threshold)
@@ -112,7 +118,10 @@ class Closing:
                 return Found((), (), False, seen)
             if not len(labels.node):
                 return Found((), (), True, seen)
-            labels = labels.take(undominated(labels, keep if r + 1 == len(terms.rows) else 0))
+            if r + 1 < len(terms.rows):
+                labels = labels.take(undominated(labels))
+            if like:
+                labels = labels.take(self._best_alike(r, labels, like))
             history.append(labels)
         order = np.argsort(-labels.score, kind="stable")[:keep]
         return Found(
@@ -140,12 +149,8 @@ class Closing:
         reduced = labels.score - labels.costs @ prices + self._offset
         # Paths that end alike share their arcs; the best of them decides which are worth a look.
         _, first, group = np.unique(
-            np.stack([labels.node, labels.state, labels.relus]),
-            axis=1,
-            return_index=True,
-            return_inverse=True,
+            _key(labels.node, labels.state, labels.relus), return_index=True, return_inverse=True
         )
-        group = group.ravel()
         order = np.lexsort((-reduced, group))
         starts = np.searchsorted(group[order], np.arange(len(first) + 1))
         top = reduced[order[starts[:-1]]]
@@ -186,9 +191,7 @@ class Closing:
                 if most < 0:
                     return
 
-    def _arcs(
-        self, r: int, heads: Labels, top: Array, threshold: float
-    ) -> Iterator[_Arcs]:
+    def _arcs(self, r: int, heads: Labels, top: Array, threshold: float) -> Iterator[_Arcs]:
         """Yield the arcs through a row that may reach the threshold from the best of each group."""
         relaxation, values = self._relaxation, self._values
         row, states = relaxation.terms.rows[r], relaxation.states
@@ -215,7 +218,9 @@ class Closing:
                     if not len(at):
                         continue
                     i, o = heads.node[group[at]], out[at]
-                    plain = choice.first.at(i, inner, o) + move.repeats * choice.rest.at(i, inner, o)
+                    plain = choice.first.at(i, inner, o) + move.repeats * choice.rest.at(
+                        i, inner, o
+                    )
                     score = plain[0] - spread @ choice.inverse.at(i, inner, o)
                     genes = np.stack(
                         [
@@ -238,33 +243,40 @@ class Closing:
                         genes,
                     )
 
-    def _bordered(
-        self, r: int, border: Index, kernel: Index, depth: Index
-    ) -> tuple[Index, Array]:
-        """Return the border's states behind a row, and what it takes from the score there."""
-        if self._borders[0] is None:
-            return border, np.zeros(len(border))
+    def _bordered(self, r: int, border: Index, kernel: Index, depth: Index) -> tuple[Index, Array]:
+        """Return the border's states behind a row, and what it takes from the score there.
+
+        A state stands for kernels and depths so far, also where the border does not count.
+        """
         entropy = self._relaxation.terms.rows[r].entropy
-        past, inverse = np.unique(
-            np.stack([border, kernel, depth], axis=1), axis=0, return_inverse=True
+        _, first, inverse = np.unique(
+            _key(border, kernel, depth), return_index=True, return_inverse=True
         )
+        past = np.stack([border[first], kernel[first], depth[first]], axis=1)
         states, added = [], []
         for number, k, d in past.tolist():
             key = (r, number, k, d)
             if key not in self._border_steps:
-                before = self._borders[number]
-                assert before is not None
-                after, _ = entropy.border(before, k, d)
-                share = entropy.passed_on * (after.log_gain - before.log_gain)
-                if id(after) not in self._border_index:
-                    self._border_index[id(after)] = len(self._borders)
-                    self._borders.append(after)
-                self._border_steps[key] = (self._border_index[id(after)], share)
+                before, after, share = self._borders[number], None, 0.0
+                if before is not None:
+                    after, _ = entropy.border(before, k, d)
+                    share = entropy.passed_on * (after.log_gain - before.log_gain)
+                self._border_steps[key] = (len(self._borders), share)
+                self._borders.append(after)
             state, share = self._border_steps[key]
             states.append(state)
             added.append(share)
-        inverse = inverse.ravel()
         return np.array(states, dtype=np.intp)[inverse], np.array(added)[inverse]
+
+    def _best_alike(self, r: int, labels: Labels, count: int) -> Index:
+        """Return the paths of highest bound, so many of each sequence of kernels and depths."""
+        after = self._values.before[r + 1][labels.node, labels.state]
+        order = np.lexsort(
+            (labels.costs @ self._values.prices - labels.score - after, labels.border)
+        )
+        border = labels.border[order]
+        rank = np.arange(len(order)) - np.searchsorted(border, border)
+        return order[rank < count]
 
     def _candidate(self, history: list[Labels], k: int) -> Candidate:
         rows = []
@@ -276,7 +288,7 @@ class Closing:
 
 @dataclass(frozen=True)
 class _Arcs:
-    """Ways through a row: from a group of paths to channels out, with score, costs, priced value."""
+    """Ways through a row: from a group of paths to channels out, with score and priced value."""
 
     group: Index
     out: Index
@@ -289,29 +301,39 @@ class _Arcs:
     genes: Index
 
 
-def undominated(labels: Labels, keep: int) -> Index:
-    """Return the paths that no other one of the same end dominates.
+def undominated(labels: Labels) -> Index:
+    """Return the paths without those that another one of the same end dominates.
 
-    With `keep` the paths are complete, and only so many of the best are wanted.
+    With one budget these are all that are dominated, with more some of them.
     """
-    if keep:
-        return np.argsort(-labels.score, kind="stable")[:keep]
-    ends = np.stack([labels.node, labels.state, labels.relus, labels.border])
-    _, group = np.unique(ends, axis=1, return_inverse=True)
-    group = group.ravel()
+    key = _key(labels.node, labels.state, labels.relus, labels.border)
     costs = labels.costs
+    order = np.lexsort((*costs.T, -labels.score, key))
+    key, costs = key[order], costs[order]
     if costs.shape[1] == 0:
-        costs = np.zeros((len(group), 1))
-    # In order of falling score, a path survives if it is cheaper than all before it in one budget.
-    order = np.lexsort((*costs.T[::-1], -labels.score, group))
+        return np.asarray(order[np.concatenate([[True], key[1:] != key[:-1]])])
     if costs.shape[1] == 1:
-        offset = group[order].astype(np.float64)
-        rank = np.empty(len(order), dtype=np.intp)
-        rank[np.lexsort((costs[:, 0],))] = np.arange(len(order))
-        key = rank[order] - offset * len(order)
-        lowest = np.minimum.accumulate(key)
-        return order[np.concatenate([[True], key[1:] < lowest[:-1]])]
-    return order
+        # In order of falling score, a path survives if it is cheaper than all before it. Ranks
+        # that fall from group to group keep the groups apart.
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[np.argsort(costs[:, 0], kind="stable")] = np.arange(len(order))
+        group = np.cumsum(np.concatenate([[False], key[1:] != key[:-1]]))
+        rank -= group * len(order)
+        lowest = np.minimum.accumulate(rank)
+        return np.asarray(order[np.concatenate([[True], rank[1:] < lowest[:-1]])])
+    good = np.ones(len(order), dtype=bool)
+    for back in range(1, min(NEIGHBOURS + 1, len(order))):
+        same = key[back:] == key[:-back]
+        good[back:] &= ~(same & (costs[:-back] <= costs[back:]).all(axis=1))
+    return np.asarray(order[good])
+
+
+def _key(*columns: Index) -> NDArray[np.int64]:
+    """Return one number per entry that tells all combinations of the columns apart."""
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        key = key * (int(column.max(initial=0)) + 1) + column
+    return key
 
 
 def _joined(parts: list[Labels]) -> Labels:

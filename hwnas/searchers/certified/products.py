@@ -27,7 +27,9 @@ def products(parts: Parts, valid: NDArray[np.bool_]) -> Array:
         total = _best(im, mo.transpose(1, 0, 2), valid).transpose(1, 0, 2)
         total += parts.io
     else:
-        each = [Parts(im, mo[None], np.zeros((1, 1))) for im, mo in zip(parts.im, parts.mo, strict=True)]
+        each = [
+            Parts(im, mo[None], np.zeros((1, 1))) for im, mo in zip(parts.im, parts.mo, strict=True)
+        ]
         total = np.concatenate([products(part, valid) for part in each]) + parts.io
     return np.where(valid, total, -np.inf)
 

@@ -1,4 +1,4 @@
-"""The longest path over the rows at given prices: the value of the relaxed problem, from each state.
+"""The relaxed problem at given prices: its longest path over the rows.
 
 Budgets are priced instead of kept, the border and the ReLUs so far are bounded from above. So the
 value from a state to the end bounds what any architecture can add there, and the value of the whole
@@ -18,7 +18,6 @@ from .border import BorderBound
 from .products import products
 from .states import States
 from .terms import Array, Choice, Parts, RowTerms, SpaceTerms
-
 
 FINENESS = 16
 """Points of an arc's line that are told apart; in between the next lower one is the bound."""
@@ -41,7 +40,8 @@ class Arc:
 
     def at(self, share: float, ins: Any = slice(None)) -> Array:
         """Return the best over (channels in, channels out) at a share of the way."""
-        return self.fewest[ins] + share * self.slope[ins] if share else self.fewest[ins]
+        best: Array = self.fewest[ins]
+        return best + share * self.slope[ins] if share else best
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from ...architecture.spaces import Candidate
 from ..evaluator import Evaluator
 from ..feasibility import cheapest_within
+from .alternatives import different
 from .border import border_bound
 from .closing import Closing
 from .dual import Line, minimise
@@ -29,11 +30,22 @@ WIDER = 2.5
 PRECISION = 1e-4
 """Of the least bound over all prices, relative; the enumeration closes what is left."""
 
+LIKE = 8
+"""Paths of the same kernels and depths that are followed where alternatives are sought."""
+
+FARTHEST = 0.02
+"""How far below the best one an alternative may lie, relative."""
+
 COARSE = 4
 """Steps of the coarse grid on which prices are sought first."""
 
 NEAR = 0.02
 """A path this near to its limits, relative, needs no better prices."""
+
+
+def gap(score: float, bound: float) -> float:
+    """Return how far a score may lie below the best possible, relative to the bound."""
+    return max(0.0, (bound - score) / abs(bound)) if bound else 0.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,9 @@ class Certificate:
         proven: whether `candidate` is the best one; `bound` then is its score.
         prices: score per unit of each budget of the evaluator, in its order; 0 where the budget
             does not bind, or counts layers.
+        binding: whether some budget keeps a better architecture out; False only where it is certain
+            that none does.
+        alternatives: other architectures and their scores, best first; see `alternatives.py`.
         paths: partial paths that the enumeration looked at.
         solves: how often the relaxed problem was solved, on the coarse grid and on the whole one.
     """
@@ -56,13 +71,15 @@ class Certificate:
     bound: float
     proven: bool
     prices: tuple[float, ...]
+    binding: bool
+    alternatives: tuple[tuple[Candidate, float], ...]
     paths: int
     solves: tuple[int, int]
 
     @property
     def gap(self) -> float:
         """How far the score may lie below the best possible, relative to the bound."""
-        return (self.bound - self.score) / abs(self.bound) if self.bound else 0.0
+        return gap(self.score, self.bound)
 
 
 class Solver:
@@ -91,6 +108,8 @@ class Solver:
         self,
         limits: Sequence[float] | None = None,
         start: Candidate | None = None,
+        *,
+        alternatives: int = 1,
         most_paths: int = MOST_PATHS,
     ) -> Certificate:
         """Return the best architecture within limits.
@@ -98,13 +117,14 @@ class Solver:
         Args:
             limits: of all budgets of the evaluator; by default its own.
             start: an architecture within the limits; by default the cheapest.
+            alternatives: how many different architectures to return, the best one included.
             most_paths: partial paths after which the enumeration gives up. The result is then the
                 best architecture known, with the bound proven so far.
 
         Raises:
             ValueError: the start, or the cheapest architecture, exceeds a limit.
         """
-        return _Search(self, limits, start).run(most_paths)
+        return _Search(self, limits, start, most_paths).run(alternatives)
 
     def relaxations(self, layers: float) -> tuple[Relaxation, Relaxation]:
         """Return the relaxed problem on a coarse grid and on the whole one, for so many layers."""
@@ -122,8 +142,13 @@ class _Search:
     """One search: the incumbent, the lines of the dual, and what was solved."""
 
     def __init__(
-        self, solver: Solver, limits: Sequence[float] | None, start: Candidate | None
+        self,
+        solver: Solver,
+        limits: Sequence[float] | None,
+        start: Candidate | None,
+        most_paths: int,
     ) -> None:
+        self.most_paths = most_paths
         evaluator = solver.evaluator
         self.evaluator, self.solver = evaluator, solver
         self.limits = evaluator.limits if limits is None else tuple(limits)
@@ -141,14 +166,14 @@ class _Search:
         self.lines = [Line(self.best[0], self.costs(start))]
         self.solves = [0, 0]
 
-    def run(self, most_paths: int) -> Certificate:
+    def run(self, alternatives: int) -> Certificate:
         values = self.priced()
         bound = values.value + float(values.prices @ self.room)
         closing = Closing(self.fine, values, self.room, self.evaluator.entropy.image)
-        gap, paths, proven = FIRST_GAP * abs(bound), 0, False
+        wider, paths, proven = FIRST_GAP * abs(bound), 0, False
         while not proven:
-            threshold = max(bound - gap, self.best[0])
-            found = closing.paths(threshold, most_paths)
+            threshold = max(bound - wider, self.best[0])
+            found = closing.paths(threshold, self.most_paths)
             paths += found.paths
             if not found.complete:
                 break
@@ -156,14 +181,47 @@ class _Search:
                 self.offer(candidate)
             proven = self.best[0] >= threshold
             bound = self.best[0] if proven else threshold
-            gap *= WIDER
+            wider *= WIDER
         prices = [0.0] * len(self.limits)
         for k, price in zip(self.solver.priced, values.prices.tolist(), strict=True):
             prices[k] = price
         score, candidate = self.best
         return Certificate(
-            candidate, score, bound, proven, tuple(prices), paths, (self.solves[0], self.solves[1])
+            candidate,
+            score,
+            bound,
+            proven,
+            tuple(prices),
+            not proven or self.binds(values),
+            tuple(self.others(closing, alternatives - 1)),
+            paths,
+            (self.solves[0], self.solves[1]),
         )
+
+    def binds(self, values: Values) -> bool:
+        """Whether an architecture over the limits scores higher than the best one within."""
+        if values.prices.any():
+            return True
+        anything = np.full_like(self.room, np.inf)
+        free = Closing(self.fine, values, anything, self.evaluator.entropy.image)
+        found = free.paths(self.best[0], self.most_paths)
+        return not found.complete or any(
+            self.evaluator.score_of(candidate) > self.best[0] for candidate in found.candidates
+        )
+
+    def others(self, closing: Closing, count: int) -> list[tuple[Candidate, float]]:
+        """Return different architectures near the best one, as many as asked for if there are."""
+        chosen: list[Candidate] = []
+        reach = FIRST_GAP
+        while len(chosen) < count and reach <= FARTHEST:
+            threshold = self.best[0] - reach * abs(self.best[0])
+            found = closing.paths(threshold, self.most_paths, keep=self.most_paths, like=LIKE)
+            pool = [candidate for candidate in found.candidates if self.keeps(candidate)]
+            chosen = different(self.best[1], pool, self.evaluator.space.rows, count)
+            if not found.complete:
+                break
+            reach *= WIDER
+        return [(candidate, self.evaluator.score_of(candidate)) for candidate in chosen]
 
     def priced(self) -> Values:
         """Return the whole grid's values at prices whose bound is nearly least."""
@@ -201,14 +259,19 @@ class _Search:
 
     def offer(self, candidate: Candidate) -> None:
         """Keep a candidate if it is within the limits and the best so far."""
-        costs = self.evaluator.costs(candidate)
-        if all(costs[k] <= self.limits[k] for k in self.evaluator.additive):
+        if self.keeps(candidate):
             self.best = max(self.best, (self.evaluator.score_of(candidate), candidate))
+
+    def keeps(self, candidate: Candidate) -> bool:
+        """Whether a candidate is within the additive budgets."""
+        costs = self.evaluator.costs(candidate)
+        return all(costs[k] <= self.limits[k] for k in self.evaluator.additive)
 
     def costs(self, candidate: Candidate) -> Array:
         """Return a candidate's priced costs, without what every architecture costs."""
         costs = self.evaluator.costs(candidate)
-        return np.array([costs[k] for k in self.solver.priced]) - self.constants
+        spent: Array = np.array([costs[k] for k in self.solver.priced]) - self.constants
+        return spent
 
 
 def _counts_layers(terms: SpaceTerms, k: int) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...architecture.spaces import RowSpace
 from ..entropy import RowEntropy
 from ..evaluator import Evaluator
-from ..tables import RowTables, Table, merge
+from ..tables import RowTables, Table
 
 Array: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.intp]
@@ -168,9 +168,7 @@ def space_terms(evaluator: Evaluator, budgets: Sequence[int]) -> SpaceTerms:
     return SpaceTerms(space.stem_widths, np.array(stem), tuple(rows))
 
 
-def _choices(
-    row: RowSpace, entropy: RowEntropy, tables: Sequence[RowTables]
-) -> Iterator[Choice]:
+def _choices(row: RowSpace, entropy: RowEntropy, tables: Sequence[RowTables]) -> Iterator[Choice]:
     for pieces in zip(*(table.pieces for table in tables), strict=True):
         kernel, inners = pieces[0][:2]
         firsts = [piece[2] for piece in pieces]
