@@ -49,11 +49,12 @@ def test_show_keeps_the_json_contract() -> None:
 
 def test_search_export_predict(tmp_path: Path) -> None:
     run = document(
-        "search", "--budget", "latency=20ms", "--budget", "params=26M", *FAST, "--out", "run",
+        "search", "--budget", "latency=20ms", "--budget", "params=26M", "--out", "run",
         cwd=tmp_path,
     )  # fmt: skip
     assert run["schema"] == "hwnas.search/1"
-    assert run["upper_bound"] is None
+    assert (run["method"], run["proven"], run["gap"]) == ("certified", True, 0.0)
+    assert run["upper_bound"] == run["score"]
     for budget in run["budgets"]:
         assert budget["cost"] <= budget["limit"]
     latency = run["costs"]["latency_s"]["v100-trt-fp16"]
@@ -128,6 +129,18 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["search"], 2, "needs a budget"),
         (["search", "--budget", "flops=1G", "--space", "resnett"], 2, "Did you mean 'resnet'"),
         (["search", "--budget", "flops=1G", "--method", "evolve"], 2, "Did you mean 'evolution'"),
+        (["search", "--budget", "memory=9MB", "--method", "certified"], 2, "--method evolution"),
+        (["search", "--budget", "memory=9MB", "--alternatives", "3"], 2, "--method evolution"),
+        (["search", "--budget", "flops=1G", "--method", "certified", *FAST], 2, "--iterations"),
+        (["search", "--budget", "flops=1G", "--alternatives", "3", *FAST], 2, "--alternatives"),
+        (["search", "--budget", "flops=1G", "--alternatives", "0"], 2, "at least 1"),
+        (
+            ["search", "--budget", "latency=8ms", "--budget", "params=500K"],
+            3,
+            "params <= 500 k cannot be kept",
+        ),
+        (["show"], 2, "give ARCH, or --space"),
+        (["show", "--space", "resnett"], 2, "Did you mean 'resnet'"),
         (["search", "--budget", "flops=1G", "--alpha", "1,2"], 2, "five weights"),
         (["search", "--budget", "flops=1G", "--start", "maedet-m"], 2, "outside the space"),
         (["show", "resnet5"], 2, "Did you mean 'resnet50'"),
@@ -151,6 +164,75 @@ def test_bad_input_gets_one_clear_message(
     assert "Traceback" not in result.stderr
     assert result.stdout.startswith("the cheapest:") if code == 3 else result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certified_search_is_a_run_like_others(tmp_path: Path) -> None:
+    search = ("search", "--budget", "flops=300M", "--resolution", "224", "--space", "mobile")
+    first = document(*search, "--alternatives", "3", "--out", "a", cwd=tmp_path)
+    assert first["proven"]
+    assert first["alternatives"][0]["score"] <= first["score"]
+    for number, other in enumerate(first["alternatives"], 2):
+        assert other["file"] == f"architecture-{number}.json"
+        assert other["gap"] == pytest.approx(1 - other["score"] / first["score"])
+        shown = document("show", f"a/{other['file']}", cwd=tmp_path)
+        assert shown["entropy"]["score"] == pytest.approx(other["score"])
+        assert shown["flops"] <= 300e6
+    exported = document("export", "a/architecture-2.json", "--format", "torch", cwd=tmp_path)
+    assert exported["bytes"] > 0
+    assert document("search", "--resume", "a", cwd=tmp_path) == first
+    # Interrupted before the end, it starts over; seeds and repetitions change nothing.
+    (tmp_path / "a/run.json").unlink()
+    assert "--resume" in hwnas(*search, "--out", "a", cwd=tmp_path).stderr
+    again = document("search", "--resume", "a", cwd=tmp_path)
+    other = document(*search, "--alternatives", "3", "--seed", "7", "--out", "b", cwd=tmp_path)
+    for key in ("score", "upper_bound", "evaluations", "costs"):
+        assert first[key] == again[key] == other[key]
+    assert first["architecture"]["stages"] == other["architecture"]["stages"]
+
+
+def test_evolution_says_how_good_it_is_and_why_it_was_chosen(tmp_path: Path) -> None:
+    search = ("search", "--budget", "flops=2G", "--resolution", "224")
+    best = document(*search, cwd=tmp_path)
+    found = document(*search, *FAST, cwd=tmp_path)
+    assert found["method"] == "evolution"
+    assert found["upper_bound"] == pytest.approx(best["score"], rel=1e-9)
+    assert found["gap"] == pytest.approx(1 - found["score"] / best["score"], rel=1e-6)
+    assert not found["proven"]
+    result = hwnas(*search, "--budget", "memory=20MB", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "method evolution: no optimum can be proven under memory <= 20 MB" in result.stderr
+    assert "the bound ignores memory" in result.stdout
+
+
+def test_budgets_on_several_devices_are_all_kept(tmp_path: Path) -> None:
+    limits = {"v100-trt-fp16": 0.02, "v100-trt-int8": 0.015}
+    budgets = [f"--budget=latency={1e3 * limit:g}ms@{device}" for device, limit in limits.items()]
+    found = document("search", *budgets, cwd=tmp_path)
+    assert found["proven"]
+    assert set(found["costs"]["latency_s"]) == set(limits)
+    for device, limit in limits.items():
+        assert found["costs"]["latency_s"][device] <= limit
+        alone = document("search", f"--budget=latency={1e3 * limit:g}ms@{device}", cwd=tmp_path)
+        assert alone["score"] >= found["score"]
+
+
+def test_a_budget_that_everything_meets_does_not_bind(tmp_path: Path) -> None:
+    result = hwnas(
+        "search", "--budget", "flops=100T", "--resolution", "224", "--json", cwd=tmp_path
+    )
+    assert json.loads(result.stdout)["binding"] is False
+
+
+def test_a_space_says_what_it_allows() -> None:
+    shown = document("show", "--space", "resnet")
+    assert shown["width_step"] == 8
+    assert shown["layers"] == 91
+    row = shown["rows"][-1]
+    assert (row["out"], row["mid"], row["growth"]) == ([32, 2048], [16, 512], [1.0, 4.0])
+    assert (row["ratio"], row["monotone"], row["kernels"]) == ([0.0, 1.0], True, [3, 5])
+    assert (row["blocks"], row["depth_step"]) == ([2, 10], 2)
+    text = hwnas("show", "--space", "mobile", "--device", "v100-trt-fp16").stdout
+    assert "may shrink in row 1 only" in text
 
 
 def test_an_infeasible_budget_prints_the_cheapest_network(tmp_path: Path) -> None:

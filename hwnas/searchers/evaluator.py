@@ -6,6 +6,7 @@ and on the channels that enter: a mutant has one or two new rows, and the rest i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from ..architecture.genotype import lower
@@ -56,6 +57,13 @@ class Evaluator:
         self._rows = [
             _Row(row, [term.rows[r] for term in self.terms]) for r, row in enumerate(entropy.rows)
         ]
+
+    def within(self, limits: Sequence[float]) -> Evaluator:
+        """Return the same evaluator under other limits; it shares all that is known already."""
+        other = copy.copy(self)
+        other.limits = tuple(limits)
+        other._rooms = [limits[k] - self.oracles[k].constant for k in self.additive]
+        return other
 
     def evaluate(self, candidate: Candidate) -> float | None:
         """Return the score of a candidate, None where it exceeds a budget or leaves the space."""

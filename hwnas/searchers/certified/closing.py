@@ -5,11 +5,14 @@ included, and its costs exactly; the relaxed problem bounds what the rows to com
 below the threshold are dropped, as are those over a budget and those that another one dominates:
 the same channels, layers and border, costs not higher, score not lower. If the best one
 found reaches the threshold, no architecture scores higher.
+
+The bound holds at any prices. At the best ones it is tight for paths that just keep the budgets;
+higher and lower ones see early which paths will exceed a budget, and which leave too much unused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +79,7 @@ class Closing:
 
     Args:
         relaxation: the relaxed problem on the whole space.
-        values: its solution at the prices.
+        values: its solutions at some prices, first at those whose bound is least.
         limits: of the priced budgets, less what every network costs.
         image: the border's state behind the stem, None where the border does not count.
     """
@@ -84,14 +87,16 @@ class Closing:
     def __init__(
         self,
         relaxation: Relaxation,
-        values: Values,
+        values: Sequence[Values],
         limits: Array,
         image: BorderState | None,
     ) -> None:
         self._relaxation = relaxation
-        self._values = values
+        self._values = values[0]
+        self._others = values[1:]
         self._room = limits * (1 + ROUNDING)
-        self._offset = float(values.prices[values.prices > 0] @ limits[values.prices > 0])
+        self._limits = limits
+        self._offset = self._at_limits(values[0].prices)
         self._borders: list[BorderState | None] = [image]
         self._border_steps: dict[tuple[int, int, int, int], tuple[int, float]] = {}
 
@@ -132,10 +137,11 @@ class Closing:
         )
 
     def _stems(self, threshold: float) -> Labels:
-        terms, prices = self._relaxation.terms, self._values.prices
+        terms = self._relaxation.terms
         score, costs = terms.stem[0], terms.stem[1:].T
-        bound = score - costs @ prices + self._values.before[0][:, 0] + self._offset
-        node = np.flatnonzero((bound >= threshold) & (costs <= self._room).all(axis=1))
+        node = np.flatnonzero((costs <= self._room).all(axis=1))
+        good = self._reaching(0, node, np.zeros_like(node), score[node], costs[node], threshold)
+        node = node[good]
         zero = np.zeros(len(node), dtype=np.intp)
         genes = np.stack([zero, np.array(terms.widths)[node], zero, zero], axis=1)
         relus = zero + self._relaxation.states.relus[0][0]
@@ -173,8 +179,9 @@ class Closing:
                     r, labels.border[path], arcs.genes[arc, 0], arcs.genes[arc, 3]
                 )
                 score = labels.score[path] + arcs.score[arc] + added
-                after = self._values.before[r + 1][arcs.out[arc], arcs.state[arc]]
-                good = score - costs @ prices + self._offset + after >= threshold
+                good = self._reaching(
+                    r + 1, arcs.out[arc], arcs.state[arc], score, costs, threshold
+                )
                 path, arc = path[good], arc[good]
                 grown = Labels(
                     arcs.out[arc],
@@ -190,6 +197,20 @@ class Closing:
                 yield grown, len(path)
                 if most < 0:
                     return
+
+    def _reaching(
+        self, r: int, node: Index, state: Index, score: Array, costs: Array, threshold: float
+    ) -> NDArray[np.bool_]:
+        """Return which paths before row r may reach the threshold, by the bounds at all prices."""
+        good = np.ones(len(node), dtype=bool)
+        for values in (self._values, *self._others):
+            bound = score - costs @ values.prices + values.before[r][node, state]
+            good &= bound + self._at_limits(values.prices) >= threshold
+        return good
+
+    def _at_limits(self, prices: Array) -> float:
+        paid = prices > 0
+        return float(prices[paid] @ self._limits[paid])
 
     def _arcs(self, r: int, heads: Labels, top: Array, threshold: float) -> Iterator[_Arcs]:
         """Yield the arcs through a row that may reach the threshold from the best of each group."""

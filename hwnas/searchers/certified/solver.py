@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,16 @@ from .terms import Array, Parts, SpaceTerms, space_terms
 MOST_PATHS = 1_000_000
 """Partial paths after which the enumeration gives up."""
 
+FEW_PATHS = 20_000
+"""Partial paths after which bounds at other prices are worth their time."""
+
+AROUND = (0.87, 1.15)
+"""These other prices, one budget at a time."""
+
 FIRST_GAP = 1e-4
 """How far below the bound the enumeration begins, relative to it."""
 
-WIDER = 2.5
+WIDER = 1.5
 """By how much the gap grows where nothing was found in it."""
 
 PRECISION = 1e-4
@@ -169,14 +175,19 @@ class _Search:
     def run(self, alternatives: int) -> Certificate:
         values = self.priced()
         bound = values.value + float(values.prices @ self.room)
-        closing = Closing(self.fine, values, self.room, self.evaluator.entropy.image)
+        closing = self.closing([values], self.room)
+        most_paths = min(FEW_PATHS, self.most_paths)
         wider, paths, proven = FIRST_GAP * abs(bound), 0, False
         while not proven:
             threshold = max(bound - wider, self.best[0])
-            found = closing.paths(threshold, self.most_paths)
+            found = closing.paths(threshold, most_paths)
             paths += found.paths
             if not found.complete:
-                break
+                if most_paths == self.most_paths:
+                    break
+                closing = self.closing([values, *self.around(values.prices)], self.room)
+                most_paths = self.most_paths
+                continue
             for candidate in found.candidates:
                 self.offer(candidate)
             proven = self.best[0] >= threshold
@@ -198,12 +209,24 @@ class _Search:
             (self.solves[0], self.solves[1]),
         )
 
+    def closing(self, values: list[Values], room: Array) -> Closing:
+        return Closing(self.fine, values, room, self.evaluator.entropy.image)
+
+    def around(self, prices: Array) -> Iterator[Values]:
+        """Yield the values at prices of which one is higher or lower."""
+        least = 0.01 * abs(self.best[0]) / self.room
+        for k in range(len(prices)):
+            for factor in AROUND:
+                other = prices.copy()
+                other[k] = factor * max(prices[k], least[k])
+                yield self.solve(self.fine, other)
+
     def binds(self, values: Values) -> bool:
         """Whether an architecture over the limits scores higher than the best one within."""
         if values.prices.any():
             return True
         anything = np.full_like(self.room, np.inf)
-        free = Closing(self.fine, values, anything, self.evaluator.entropy.image)
+        free = self.closing([values], anything)
         found = free.paths(self.best[0], self.most_paths)
         return not found.complete or any(
             self.evaluator.score_of(candidate) > self.best[0] for candidate in found.candidates
