@@ -78,6 +78,12 @@ if TYPE_CHECKING:
     help="Keep the upper end of this interval of a predicted latency inside the budget, not the "
     "prediction alone; 0.95 for example.",
 )
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Time the result on the device, correct the prediction by it and search again, until the "
+    "measured latency is within the budget and at least 97 % of it.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder to make.")
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run folder."
@@ -99,6 +105,7 @@ def command(
     alpha: str,
     feature_size: bool,
     confidence: float | None,
+    verify: bool,
     out: Path | None,
     resume: Path | None,
     as_json: bool,
@@ -114,9 +121,10 @@ def command(
     from ..units import parse_resolution
     from ..workflows.problem import Request
     from ..workflows.search import Settings, resume_search, search
+    from ..workflows.verify import check, verified_search
 
     if resume is not None:
-        if budgets or out:
+        if budgets or out or verify:
             raise click.UsageError("--resume takes everything from the run folder.")
         result = resume_search(resume, announce=_announce, report=_Bar())
     else:
@@ -139,14 +147,16 @@ def command(
             feature_size,
             confidence,
         )
-        result = search(
-            request,
-            settings,
-            out,
-            announce=_announce,
-            report=_Bar(settings.iterations or ITERATIONS),
-        )
+        bar = _Bar(settings.iterations or ITERATIONS)
+        if verify:
+            result = verified_search(
+                request, settings, out, announce=_announce, report=bar, tell=_tell
+            )
+        else:
+            result = search(request, settings, out, announce=_announce, report=bar)
     emit(result.document, _text(result.document), as_json)
+    if verify:
+        check(result.document)
 
 
 def _alpha(text: str) -> tuple[float, ...]:
@@ -164,6 +174,19 @@ def _alpha(text: str) -> tuple[float, ...]:
 def _announce(lines: list[str]) -> None:
     for line in lines:
         say(line)
+
+
+def _tell(told: dict[str, Any]) -> None:
+    """Say how a round of verification went."""
+    from ..units import format_seconds
+
+    for device, timed in told["devices"].items():
+        measured, predicted = timed["measured_s"], timed["predicted_s"]
+        say(
+            f"score {told['score']:.2f}: {format_seconds(measured)} measured on {device}, "
+            f"{format_seconds(predicted)} predicted; {measured / timed['limit_s']:.1%} of the "
+            "budget" + (" (the machine is busy)" if timed["contended"] else "")
+        )
 
 
 class _Bar:
@@ -214,6 +237,8 @@ def _text(document: dict[str, Any]) -> str:
             f"{format_amount(costs['params'], 'params')} parameters; {other['file']}",
             rows_table(other["architecture"]),
         ]
+    if "verification" in document:
+        lines.append(_verified(document["verification"]))
     lines.append(f"{document['elapsed_s']:.2f} s; written to {document['run']}")
     return "\n".join(lines)
 
@@ -229,6 +254,27 @@ def _verdict(document: dict[str, Any]) -> str:
         return f"{score}: {best}" + (", nor without them: none of them binds" if free else "")
     bound = f"{_below(document['gap'])} (bound {document['upper_bound']:.2f})"
     return f"{score}: {bound}" + (f"; the bound ignores {', '.join(ignored)}" if ignored else "")
+
+
+def _verified(verification: dict[str, Any]) -> str:
+    """Say what was measured, and why the search ended there."""
+    from ..units import format_seconds
+
+    count = len(verification["rounds"])
+    told = verification["rounds"][verification["round"] - 1]
+    shares = ", ".join(
+        f"{format_seconds(timed['measured_s'])} on {device}, "
+        f"{timed['measured_s'] / timed['limit_s']:.1%} of the budget"
+        for device, timed in told["devices"].items()
+    )
+    ended = {
+        "kept": f"after {count} round" + "s" * (count > 1),
+        "unused": "space and budgets do not let it use more"
+        if verification["repeated"]
+        else f"gave up after {count} rounds to use more of it",
+        "over": f"gave up after {count} rounds",
+    }[verification["verdict"]]
+    return f"measured {shares}; {ended}"
 
 
 def _below(gap: float) -> str:

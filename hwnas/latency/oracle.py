@@ -29,16 +29,23 @@ class LatencyOracle:
         fusion: what the device's runtime fuses.
         resolution: height and width of the input.
         batch: images at a time.
+        correction: what a measured network took over what was predicted for it.
     """
 
     additive = True
 
     def __init__(
-        self, predictor: KernelTimes, fusion: Fusion, resolution: Size, batch: int
+        self,
+        predictor: KernelTimes,
+        fusion: Fusion,
+        resolution: Size,
+        batch: int,
+        correction: float = 1.0,
     ) -> None:
         self.resolution = resolution
         self.batch = batch
-        self.constant = predictor.constant_s
+        self.constant = correction * predictor.constant_s
+        self._correction = correction
         self._predictor = predictor
         self._fusion = fusion
         self._known: dict[Any, Any] = {}
@@ -70,7 +77,7 @@ class LatencyOracle:
         key = (bare, mask is None, *((c.shape, c.tobytes()) for c in flat))
         if key not in self._known:
             named = kernel._replace(in_channels=flat[0], out_channels=flat[1], groups=flat[2])
-            self._known[key] = self._predictor.table(named, mask)
+            self._known[key] = self._correction * self._predictor.table(named, mask)
         seconds = self._known[key]
         if spans_two and np.argmax(into.shape) > np.argmax(out.shape):
             seconds = seconds.T

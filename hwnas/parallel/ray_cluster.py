@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import warnings
@@ -75,7 +76,7 @@ class RayCluster:
                     include_dashboard=False if self.address == "local" else None,
                     runtime_env={"env_vars": passed},
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                 )
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
             first = str(error).strip().partition("\n")[0].rstrip(".")

@@ -98,6 +98,12 @@ class RunFolder:
         self._write("run.json", document)
         (self.path / "checkpoint.json").unlink(missing_ok=True)
 
+    def amend(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Add to a finished run's document, and return it."""
+        document = {**read_json(self.path / "run.json"), **more}
+        self._write("run.json", document)
+        return document
+
     def _write(self, name: str, document: dict[str, Any], indent: int | None = 2) -> None:
         write_atomic(self.path / name, json.dumps(document, indent=indent) + "\n")
 
