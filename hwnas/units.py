@@ -8,6 +8,8 @@ import re
 from .errors import UsageError
 
 _DECIMAL = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _UNITS: dict[str, dict[str, float]] = {
     "flops": _DECIMAL,
     "params": _DECIMAL,
@@ -72,7 +74,7 @@ def format_amount(value: float, quantity: str) -> str:
     if quantity == "latency":
         return format_seconds(value)
     if quantity == "memory":
-        return _scaled(value, {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9})
+        return _scaled(value, _BYTES)
     if quantity == "layers":
         return f"{value:g}"
     return _scaled(value, {"": 1.0, **_DECIMAL})
@@ -80,7 +82,15 @@ def format_amount(value: float, quantity: str) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration as a person reads it: `840 us`, `19.8 ms`, `1.23 s`."""
-    return _scaled(seconds, {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0})
+    return _scaled(seconds, _SECONDS)
+
+
+def axis_unit(value: float, quantity: str) -> tuple[str, float]:
+    """Return the unit in which a value of that size reads best, and its factor."""
+    if quantity == "layers":
+        return "", 1.0
+    scales = {"latency": _SECONDS, "memory": _BYTES}.get(quantity, {"": 1.0, **_DECIMAL})
+    return _unit(value, scales)
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
@@ -96,8 +106,13 @@ def parse_resolution(text: str) -> tuple[int, int]:
 
 
 def _scaled(value: float, units: dict[str, float]) -> str:
+    name, factor = _unit(value, units)
+    return f"{value / factor:.4g} {name}".rstrip()
+
+
+def _unit(value: float, units: dict[str, float]) -> tuple[str, float]:
     name, factor = next(iter(units.items()))
     for unit, size in units.items():
         if abs(value) >= 0.9995 * size:
             name, factor = unit, size
-    return f"{value / factor:.4g} {name}".rstrip()
+    return name, factor

@@ -23,6 +23,13 @@ class Budget:
         """The budget's name: `flops`, or `latency@v100-trt-fp16`."""
         return f"{self.quantity}@{self.device}" if self.device else self.quantity
 
+    def text(self) -> str:
+        """Return the budget as `parse` reads it."""
+        unit = {"latency": "s", "memory": "B", "layers": ""}.get(self.quantity, "k")
+        amount = self.limit / 1e3 if unit == "k" else self.limit
+        number = f"{amount:.0f}" if not unit else repr(amount)
+        return f"{self.quantity}={number}{unit}" + (f"@{self.device}" if self.device else "")
+
     def __str__(self) -> str:
         """Return the budget as a person reads it."""
         place = f" on {self.device}" if self.device else ""

@@ -15,6 +15,7 @@ from ..errors import HwnasError, InfeasibleError, did_you_mean
 
 COMMANDS = {
     "search": "search the best backbone under a budget",
+    "frontier": "the whole trade-off curve, every point proven",
     "profile": "measure a device and fit its predictor",
     "predict": "latency of a network on a device, with an interval",
     "measure": "time a network on a device",

@@ -267,21 +267,24 @@ def costs_document(problem: Problem, architecture: Architecture) -> dict[str, An
     }
     document["resolution"] = list(resolution)
     document["latency_s"] = {
-        question.budget.device: question.oracle.cost(
-            lower(architecture, question.oracle.resolution, batch=question.oracle.batch)
-        )
+        question.budget.device: question_cost(question, architecture)
         for question in problem.questions
         if question.budget.quantity == "latency"
     }
     return document
 
 
+def question_cost(question: Question, architecture: Architecture) -> float:
+    """Return what an architecture costs by a budget's oracle, whether in the space or not."""
+    oracle = question.oracle
+    return oracle.cost(lower(architecture, oracle.resolution, batch=oracle.batch))
+
+
 def budgets_document(problem: Problem, architecture: Architecture) -> list[dict[str, Any]]:
     """Return each budget with the architecture's cost, and its interval where it is predicted."""
     document = []
     for question in problem.questions:
-        oracle = question.oracle
-        cost = oracle.cost(lower(architecture, oracle.resolution, batch=oracle.batch))
+        cost = question_cost(question, architecture)
         document.append(
             {
                 "quantity": question.budget.quantity,
