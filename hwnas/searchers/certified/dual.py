@@ -7,6 +7,7 @@ two of them cross.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,8 +29,10 @@ def minimise(
     lines: list[Line],
     limits: Array,
     ask: Callable[[Array], tuple[float, Line]],
-    start: Array | None,
     precision: float,
+    start: Array | None = None,
+    box: tuple[Array, Array] | None = None,
+    rounds: int = MOST_ROUNDS,
 ) -> Array:
     """Return the prices of the least bound found.
 
@@ -37,51 +40,58 @@ def minimise(
         lines: known ones, at least that of a path within the limits; new ones are added.
         limits: of the budgets, positive.
         ask: solves the relaxed problem; returns its value at some prices, and its path's line.
-        start: prices to begin with, by default none.
         precision: the search ends when the bound is within so much of the lines' minimum.
+        start: prices to begin with, by default none.
+        box: least and greatest prices to try.
+        rounds: how often to ask at most.
     """
+    least_prices, most_prices = box or (np.zeros(len(limits)), np.full(len(limits), np.inf))
     best, best_prices = np.inf, np.zeros(len(limits))
-    prices = best_prices if start is None else start
-    for _ in range(MOST_ROUNDS):
+    prices = least_prices if start is None else start
+    for _ in range(rounds):
         value, line = ask(prices)
         lines.append(line)
         bound = value + float(prices @ limits)
         if bound < best:
             best, best_prices = bound, prices
-        least, prices = _minimum(lines, limits)
+        least, prices = _minimum(lines, limits, least_prices, most_prices)
         if best - least <= precision or np.array_equal(prices, best_prices):
             break
     return best_prices
 
 
-def _minimum(lines: list[Line], limits: Array) -> tuple[float, Array]:
+def _minimum(
+    lines: list[Line], limits: Array, least_prices: Array, most_prices: Array
+) -> tuple[float, Array]:
     """Return the least value of the highest of all lines, and the prices there."""
     scores = np.array([line.score for line in lines])
     # Relative to the limits, budgets of any unit are alike.
     rooms = 1.0 - np.array([line.costs for line in lines]) / limits
+    low, high = least_prices * limits, most_prices * limits
     if len(limits) == 1:
-        least, price = _crossing(scores, rooms[:, 0])
-        return least, np.array([price]) / limits
+        price = _crossing(scores, rooms[:, 0], float(low[0]), float(high[0]))
+        return float((scores + price * rooms[:, 0]).max()), np.array([price]) / limits
     from scipy.optimize import linprog
 
     result = linprog(
         np.eye(1, 1 + len(limits))[0],
         A_ub=np.hstack([np.full((len(lines), 1), -1.0), rooms]),
         b_ub=-scores,
-        bounds=[(None, None)] + [(0, None)] * len(limits),
+        bounds=[(None, None), *zip(low, high, strict=True)],
         method="highs",
     )
     return float(result.x[0]), np.asarray(result.x[1:]) / limits
 
 
-def _crossing(scores: Array, rooms: Array) -> tuple[float, float]:
-    """Minimise the highest of score + price * room over one price, from 0 upwards."""
-    price = 0.0
+def _crossing(scores: Array, rooms: Array, price: float, most: float) -> float:
+    """Return the price at which the highest of score + price * room is least, upwards of one."""
     while True:
         values = scores + price * rooms
         top = float(values.max())
         steepest = float(rooms[values >= top - 1e-12 * abs(top)].max())
         rising = rooms > steepest
-        if steepest >= 0 or not rising.any():
-            return top, price
+        if steepest >= 0 or price >= most:
+            return min(price, most)
+        if not rising.any():
+            return price if math.isinf(most) else most
         price += float(((top - values[rising]) / (rooms[rising] - steepest)).min())

@@ -13,7 +13,7 @@ from ..feasibility import cheapest_within
 from .alternatives import different
 from .border import border_bound
 from .closing import Closing
-from .dual import Line, minimise
+from .dual import MOST_ROUNDS, Line, minimise
 from .relaxation import Relaxation, Values
 from .states import states
 from .terms import Array, Parts, SpaceTerms, space_terms
@@ -45,8 +45,11 @@ FARTHEST = 0.02
 COARSE = 4
 """Steps of the coarse grid on which prices are sought first."""
 
-NEAR = 0.02
-"""A path this near to its limits, relative, needs no better prices."""
+NEAR = (0.7, 1.4)
+"""Where the prices of the whole grid are sought, relative to those of the coarse one."""
+
+FINE_ROUNDS = 4
+"""How often, at most, the whole grid is solved near there, per budget."""
 
 
 def gap(score: float, bound: float) -> float:
@@ -169,13 +172,13 @@ class _Search:
         self.offer(start)
         if self.best[0] == -np.inf:
             raise ValueError(f"{start} exceeds a limit")
-        self.lines = [Line(self.best[0], self.costs(start))]
         self.solves = [0, 0]
 
     def run(self, alternatives: int) -> Certificate:
-        values = self.priced()
-        bound = values.value + float(values.prices @ self.room)
-        closing = self.closing([values], self.room)
+        solved = self.priced()
+        values = solved[0]
+        bound = self.bound(values)
+        closing = self.closing(solved, self.room)
         most_paths = min(FEW_PATHS, self.most_paths)
         wider, paths, proven = FIRST_GAP * abs(bound), 0, False
         while not proven:
@@ -185,7 +188,8 @@ class _Search:
             if not found.complete:
                 if most_paths == self.most_paths:
                     break
-                closing = self.closing([values, *self.around(values.prices)], self.room)
+                solved += self.around(values.prices)
+                closing = self.closing(solved, self.room)
                 most_paths = self.most_paths
                 continue
             for candidate in found.candidates:
@@ -246,29 +250,46 @@ class _Search:
             reach *= WIDER
         return [(candidate, self.evaluator.score_of(candidate)) for candidate in chosen]
 
-    def priced(self) -> Values:
-        """Return the whole grid's values at prices whose bound is nearly least."""
-        precision = PRECISION * abs(self.best[0])
-        prices = minimise(self.lines, self.room, self.ask(self.coarse), None, precision)
-        best = self.solve(self.fine, prices)
-        for _ in range(2 if self.coarse is not self.fine else 0):
-            costs = self.costs(self.fine.best(best))
-            missed = np.clip(costs / self.room - 1, -0.2, 0.2)
-            if not np.any((np.abs(missed) > NEAR) & ((best.prices > 0) | (missed > 0))):
-                break
-            # On the coarse grid, prices that miss by as much the other way are those wanted here.
-            aimed = minimise(
-                self.lines, self.room * (1 - missed), self.ask(self.coarse), best.prices, precision
-            )
-            other = self.solve(self.fine, aimed)
-            if other.value + aimed @ self.room >= best.value + best.prices @ self.room:
-                break
-            best = other
-        return best
+    def priced(self) -> list[Values]:
+        """Return the whole grid's values, first at prices whose bound is nearly least.
 
-    def ask(self, relaxation: Relaxation) -> Callable[[Array], tuple[float, Line]]:
+        The coarse grid says where about these prices are; they are then sought near there.
+        """
+        precision = PRECISION * abs(self.best[0])
+        first = Line(self.best[0], self.costs(self.best[1]))
+        lines, found = [first], None
+        if self.coarse is not self.fine:
+            found = minimise(lines, self.room, self.ask(self.coarse), precision)
+        solved: list[Values] = []
+        box = None
+        if found is not None:
+            low, high = NEAR
+            least = 0.01 * abs(self.best[0]) / self.room
+            box = (np.where(found > least, low * found, 0.0), high * np.maximum(found, least))
+        minimise(
+            [first],
+            self.room,
+            self.ask(self.fine, solved),
+            precision,
+            start=found,
+            box=box,
+            rounds=FINE_ROUNDS * len(self.room) if box else MOST_ROUNDS,
+        )
+        return sorted(solved, key=self.bound)
+
+    def bound(self, values: Values) -> float:
+        """Return the bound that the relaxed problem's values are."""
+        return values.value + float(values.prices @ self.room)
+
+    def ask(
+        self, relaxation: Relaxation, solved: list[Values] | None = None
+    ) -> Callable[[Array], tuple[float, Line]]:
+        """Return what answers the search for prices; what was solved is added to `solved`."""
+
         def answer(prices: Array) -> tuple[float, Line]:
             values = self.solve(relaxation, prices)
+            if solved is not None:
+                solved.append(values)
             costs = self.costs(relaxation.best(values))
             return values.value, Line(values.value + float(prices @ costs), costs)
 
