@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--profiles", type=Path, default=Path(__file__).parent.parent / "profiles")
     options = parser.parse_args()
     print(
-        "| device | samples | adapted from | MAPE | within 10 % | from scratch: MAPE | within 10 % |"
+        "| device | samples | adapted from | MAPE | within 10 % "
+        "| from scratch: MAPE | within 10 % |"
     )
     print("|---|---|---|---|---|---|---|")
     if options.data:

@@ -14,9 +14,9 @@ class Kernel(NamedTuple):
     `op` is `conv`, `matmul`, a name of `lowering.operators`, a change of layout, or what ONNX calls
     an operator that hwnas knows nothing about. Changes of layout are `reorder_input` (into the
     blocked layout), `reorder_plain` (out of it) and `reorder_output` (out of it and handed to the
-    outside). `fused_add` says that a residual addition happens inside, `activation` that the result is activated. A kernel with
-    `unless_multiple` runs only where the channels are no multiple of it. `plain` marks a
-    convolution outside the blocked layout of a runtime that has one.
+    outside). `fused_add` says that a residual addition happens inside, `activation` that the result
+    is activated. A kernel with `unless_multiple` runs only where the channels are no multiple of
+    it. `plain` marks a convolution outside the blocked layout of a runtime that has one.
 
     Operators other than convolutions and pools are described by what moves: of an elementwise one
     `in_channels` counts all operands of the result's size; `softmax` and `layer_norm` normalise

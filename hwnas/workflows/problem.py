@@ -31,13 +31,10 @@ class Request:
     """What the user asked for.
 
     `budgets` are texts such as `latency=20ms@v100-trt-fp16`. `space` and `resolution` default to
-<<<<<<< HEAD
     the device's. With a `confidence`, the upper end of that interval of a predicted latency must
-    lie within the budget, not the prediction alone.
-=======
-    the device's. `corrections` are devices, each with what a measured network took over what was
-    predicted; `latency_share` is how much of a latency budget predictions may use.
->>>>>>> 4b473b3 (Close the loop: time the result, correct the prediction, search again)
+    lie within the budget, not the prediction alone. `corrections` are devices, each with
+    what a measured network took over what was predicted; `latency_share` is how much of a latency
+    budget predictions may use.
     """
 
     budgets: tuple[str, ...]
@@ -47,12 +44,9 @@ class Request:
     entropy_resolution: Size = (384, 384)
     alpha: tuple[float, ...] = ALPHA
     feature_size: bool = False
-<<<<<<< HEAD
     confidence: float | None = None
-=======
     corrections: tuple[tuple[str, float], ...] = ()
     latency_share: float = 1.0
->>>>>>> 4b473b3 (Close the loop: time the result, correct the prediction, search again)
 
     def __post_init__(self) -> None:
         self.score()
@@ -74,38 +68,27 @@ class Request:
 class Question:
     """One budget with the oracle that answers it and the device that it is about.
 
-<<<<<<< HEAD
     `interval` holds the factors that make a predicted latency into its interval of `confidence`.
-    With `strict` the upper end of the interval has to keep the budget.
-=======
-    `interval` holds the factors that make a predicted latency into its 90 % interval, `share` how
-    much of the budget may be used.
->>>>>>> 4b473b3 (Close the loop: time the result, correct the prediction, search again)
+    With `strict` the upper end of the interval has to keep the budget. `share` is how much of the
+    budget may be used.
     """
 
     budget: Budget
     oracle: Oracle
     device: DeviceSpec
     interval: tuple[float, float] | None = None
-<<<<<<< HEAD
     confidence: float = CONFIDENCE
     strict: bool = False
+    share: float = 1.0
 
     @property
     def limit(self) -> float:
         """What a predicted cost may be: a network's interval grows with its prediction, so its
         upper end keeps the budget where the prediction keeps this."""
+        usable = self.share * self.budget.limit
         if self.interval is None or not self.strict:
-            return self.budget.limit
-        return self.budget.limit / self.interval[1]
-=======
-    share: float = 1.0
-
-    @property
-    def limit(self) -> float:
-        """What the oracle's answer may be: the budget, or the share of it that may be used."""
-        return self.share * self.budget.limit
->>>>>>> 4b473b3 (Close the loop: time the result, correct the prediction, search again)
+            return usable
+        return usable / self.interval[1]
 
     def __str__(self) -> str:
         """Return the budget as it was understood."""
@@ -238,7 +221,6 @@ def _comparison(problem: Problem, candidate: Candidate) -> str:
     for question, cost in zip(problem.questions, problem.evaluator.costs(candidate), strict=True):
         actual = replace(question.budget, limit=cost)
         if cost > question.limit:
-<<<<<<< HEAD
             allowed = (
                 f", which allows a prediction of "
                 f"{format_amount(question.limit, question.budget.quantity)}"
@@ -248,9 +230,6 @@ def _comparison(problem: Problem, candidate: Candidate) -> str:
             parts.append(
                 f"{str(actual).replace('<= ', '')}, the budget is {question.budget}{allowed}"
             )
-=======
-            parts.append(f"{str(actual).replace('<= ', '')}, the budget is {question.budget}")
->>>>>>> 4b473b3 (Close the loop: time the result, correct the prediction, search again)
     return "; ".join(parts)
 
 
