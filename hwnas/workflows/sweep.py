@@ -247,9 +247,12 @@ def _entry(search: Search, space: str, outcome: Outcome) -> dict[str, Any]:
         "seed": search.settings.seed,
     }
     if outcome.failure is None:
-        told = dict(outcome.result["document"])
-        for key in ("schema", "run", "elapsed_s", "cpu_s", "device", "space", "method", "seed"):
-            told.pop(key)
+        said = {"schema", "run", "device", "space", "seed"}
+        told = {
+            key: value
+            for key, value in outcome.result["document"].items()
+            if key not in said and not key.endswith(("elapsed_s", "cpu_s"))
+        }
         return {**entry, "status": "found", **told}
     return entry | _failed(outcome.failure)
 
