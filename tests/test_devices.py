@@ -12,18 +12,30 @@ import pytest
 
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.devices import spec
-from hwnas.devices.measurement import KernelTiming, Measurement
+from hwnas.devices.measurement import KernelTiming, Measurement, Pace
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
-from hwnas.errors import HwnasError, UsageError
-from hwnas.lowering.kernels import fuse
+from hwnas.errors import HwnasError, TooNoisyError, UsageError
+from hwnas.latency.fitting import adding_up
+from hwnas.latency.oracle import LatencyOracle
+from hwnas.lowering.kernels import Fusion, fuse
 from hwnas.lowering.onnx_reader import of_model
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
 from hwnas.profiling import profile as profiles
 from hwnas.profiling.profile import Profile, match
-from hwnas.profiling.session import DRIFT, SPELL, Sample, collect, good_networks
+from hwnas.profiling.session import (
+    DRIFT,
+    SPELL,
+    Sample,
+    WholeNetworks,
+    collect,
+    good_networks,
+)
+from hwnas.searchers.tables import AdditiveTerm
 from hwnas.store.journal import Journal
-from hwnas.workflows.profile import fit_profile
+from hwnas.workflows import profile as workflow
+from hwnas.workflows.predict import load_predictor
+from hwnas.workflows.profile import Plan, fit_profile
 from hwnas.workflows.sampling import samples
 
 CPU = dataclasses.replace(spec.load("cpu"), fusion=OnnxRuntimeCpu().fusion())
@@ -50,6 +62,39 @@ def test_onnxruntime_executes_the_predicted_kernels(architecture) -> None:
     assert 0.3 < sum(s for _, s in kernels) / measurement.least_s < 1.7
 
 
+@pytest.mark.parametrize("options", [{"precision": "int8"}, {"optimization": "basic"}])
+@pytest.mark.parametrize("architecture", list(architectures())[1::3], ids=lambda a: a.name)
+def test_other_ways_to_run_execute_their_own_kernels(architecture, options) -> None:
+    runtime = OnnxRuntimeCpu(**options)
+    graph = lower(architecture, (96, 96))
+    timings, _ = runtime.profile(to_onnx(graph, filler(graph)).SerializeToString(), seconds=0.0)
+    kernels = match(architecture, (96, 96), 1, runtime.fusion(), timings)
+    expected = fuse(graph, runtime.fusion())
+    assert sorted(map(str, (k for k, _ in kernels))) == sorted(map(str, expected))
+
+
+def test_a_space_and_its_architectures_agree_on_an_int8_image() -> None:
+    """The kernel that takes the image in belongs to the stem, and to nothing behind it."""
+
+    class Ones:
+        constant_s = 0.0
+
+        def table(self, kernel, where=None):
+            shape = np.broadcast_shapes(np.shape(kernel.in_channels), np.shape(kernel.out_channels))
+            return np.ones(shape)
+
+    space = spaces.load("mobile")
+    fusion = OnnxRuntimeCpu(precision="int8").fusion()
+    oracle = LatencyOracle(Ones(), fusion, (96, 96), 1)
+    term = AdditiveTerm(space, oracle)
+    candidate = space.sample(np.random.default_rng(0))
+    total, channels = term.stem[candidate[0]], candidate[0]
+    for row, genes in zip(term.rows, candidate[1:], strict=True):
+        total += row(channels, genes)
+        channels = genes[1]
+    assert total == len(fuse(lower(space.decode(candidate), (96, 96)), fusion))
+
+
 @pytest.mark.parametrize("architecture", list(architectures()), ids=lambda a: a.name)
 @pytest.mark.parametrize("fold_norm", [True, False])
 def test_the_onnx_file_reads_back_as_the_same_kernels(architecture, fold_norm: bool) -> None:
@@ -72,6 +117,54 @@ def test_contention_is_noticed() -> None:
     assert calm.latency_s == 1.01
     assert busy.contended
     assert busy.latency_s == 1.0
+
+
+def test_calm_runs_are_believed() -> None:
+    mixed = Measurement((1.5, 1.0, 1.9, 1.01), (1.4, 0.99, 1.8, 1.0), (False, True, False, True))
+    assert not mixed.contended
+    assert mixed.believed_s == (0.99, 1.0)
+    assert mixed.least_s == 0.99
+    never = Measurement((1.5, 1.6), (1.4, 1.3), (False, False))
+    assert never.contended
+    assert never.least_s == 1.3
+    several = Measurement((1.0, 1.2, 1.1), (0.9, 0.9, 0.9), (True, False, True), threads=2)
+    assert several.believed_s == (1.0, 1.1)  # CPU time says nothing about several threads
+    assert several.latency_s == 1.1
+
+
+def test_the_pace_is_relative_to_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([2.0] * 50 + [3.0, 1.0, 2.0])
+    monkeypatch.setattr(Pace, "_timed", lambda self: next(taken))
+    pace = Pace()
+    assert [pace(), pace(), pace()] == [1.5, 1.0, 2.0]
+
+
+def test_disturbed_runs_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = iter([1.0, 1.0, 1.6, 1.6, 1.0, 1.0, *[1.0] * 99])
+    monkeypatch.setattr(OnnxRuntimeCpu, "_preemptions", staticmethod(lambda: 0))
+    runtime = OnnxRuntimeCpu(2)
+    runtime._pace = lambda: next(paces)
+    graph = lower(zoo.get("mobilenetv2-0.5"), (64, 64))
+    model = to_onnx(graph, filler(graph)).SerializeToString()
+    measured = runtime.measure(model, least_runs=3, least_s=0.0)
+    assert measured.calm == (True, False, False, False, True, True)
+    assert measured.threads == 2
+
+
+def test_kernels_add_up_to_their_network() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.arange(30), rng.integers(10, 60, 30))
+    true = rng.uniform(2e-5, 1e-3, len(rows))
+    least = np.bincount(rows, weights=true)
+    noise = rng.uniform(0.99, 1.01, 30)
+    profiled = true * noise[rows] + 2e-6  # a profiler that adds two microseconds
+    least[3] *= 1.5  # disturbed
+    found = adding_up(profiled, rows, least)
+    sums = np.bincount(rows, weights=found)
+    others = np.arange(30) != 3
+    assert np.abs(sums / least - 1)[others].max() < 1e-9
+    assert abs(sums[3] * 1.5 / least[3] - 1) < 0.03
+    assert np.abs(found / true - 1).mean() < 0.01
 
 
 class MadeUpDevice:
@@ -186,6 +279,76 @@ def test_a_profile_survives_the_disk_and_fits(tmp_path: Path) -> None:
     head.write_text(head.read_text().replace("hwnas.profile/1", "hwnas.profile/9"))
     with pytest.raises(UsageError, match="Update hwnas"):
         profiles.load(tmp_path / "cpu")
+
+
+def test_whole_networks_and_as_many_as_asked_for(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", {}) as journal:
+        networks = collect(
+            WholeNetworks(MadeUpDevice()),
+            CPU.fusion,
+            small_samples(),
+            journal,
+            1e9,
+            networks=SPELL + 3,
+        )
+    assert len(networks) == SPELL + 3
+    assert all(not network.kernels and network.least_s == 1.0 for network in networks)
+
+
+def made_up(monkeypatch: pytest.MonkeyPatch, contended: bool) -> None:
+    class Runtime(MadeUpDevice):
+        def fusion(self) -> Fusion:
+            return CPU.fusion
+
+        def environment(self) -> dict[str, object]:
+            return {"runtime": "made up"}
+
+        def measure(self, model: bytes, **effort) -> Measurement:
+            _, whole = self.profile(model)
+            took = whole.least_s
+            return Measurement((took,) * 3, (took,) * 3, (not contended,) * 3)
+
+    monkeypatch.setattr(workflow, "connect", lambda device: Runtime())
+
+
+def test_a_device_of_its_own_is_adapted_from_another(
+    monkeypatch: pytest.MonkeyPatch, own_shelf: Path
+) -> None:
+    made_up(monkeypatch, contended=False)
+    workflow.profile(Plan("cpu", networks=16))
+    _, document = workflow.profile(Plan("cpu", threads=2, networks=10, source="any"))
+    assert document["device"] == "cpu-2threads"
+    assert document["adapted_from"] == "cpu"
+    assert document["networks"] == 10
+    device = spec.load("cpu-2threads")
+    assert (device.threads, device.precision) == (2, "fp32")
+    card = load_predictor(device).card
+    assert card.provenance["adapted_from"] == "cpu"
+    with pytest.raises(UsageError, match="give another --name"):
+        workflow.profile(Plan("cpu", name="cpu-2threads", precision="int8"))
+
+
+def test_contended_threads_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up(monkeypatch, contended=True)
+    workflow.profile(Plan("cpu", networks=16))  # one thread: its CPU time counts
+    with pytest.raises(TooNoisyError, match="2 threads need 2 processors") as caught:
+        workflow.profile(Plan("cpu", threads=2, networks=10, source="cpu"))
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": 0}, "--minutes is 0"),
+        ({"networks": 3}, "8 at least"),
+        ({"threads": 4096}, "--threads is 4096"),
+        ({"precision": "fp16"}, "known are fp32, int8"),
+        ({"optimization": "most"}, "known are all, basic"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Plan("cpu", **options)
 
 
 def test_sampled_networks_are_reproducible_and_mixed() -> None:

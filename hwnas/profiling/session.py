@@ -150,10 +150,9 @@ def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         if "network" in record:
             spell.append(record["network"])
-        elif record["sentinel_s"] <= limit:
-            good += spell
-            spell = []
-        else:
+        elif "sentinel_s" in record:
+            if record["sentinel_s"] <= limit:
+                good += spell
             spell = []
     return good
 
