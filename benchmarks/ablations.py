@@ -193,10 +193,10 @@ def course(folder: Path) -> None:
 
 HEAD = """# The paper's ablations, repeated
 
-`python benchmarks/ablations.py --seeds {seeds} --docs docs` prints this page. Nothing is trained:
-it compares what the searches find with what the paper printed. 4.4 GFLOPs at 224x224, at most 91
-layers and, but for the single scale, 5 pairs of blocks a stage; the space `resnet` has one row a
-stage, the paper's could split deep ones.
+`python benchmarks/ablations.py --seeds {seeds} --random {count} --docs docs` prints this page.
+Nothing is trained: it compares what the searches find with what the paper printed. 4.4 GFLOPs at
+224x224, at most 91 layers and, but for the single scale, 5 pairs of blocks a stage; the space
+`resnet` has one row a stage, the paper's could split deep ones.
 """
 
 
@@ -209,7 +209,7 @@ def main() -> None:
     random_text, _ = random_networks(options.random)
     page = "\n".join(
         [
-            HEAD.format(seeds=options.seeds),
+            HEAD.format(seeds=options.seeds, count=options.random),
             "## Table 8: weights of the scales",
             "",
             table_8(options.seeds),
