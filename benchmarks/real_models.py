@@ -90,7 +90,8 @@ def compare(folder: Path, device: str, seconds: float, confidence: float) -> Non
 
     place = spec.load(device)
     print(
-        "| model | predicted | measured | measured / predicted | within the interval | unlike |\n"
+        "| model | predicted | measured | measured / predicted | within the interval "
+        "| unlike any measured |\n"
         "|---|---|---|---|---|---|"
     )
     paths = sorted(folder.glob("*.onnx"))
