@@ -34,6 +34,7 @@ from hwnas.profiling.session import (
 from hwnas.searchers.tables import AdditiveTerm
 from hwnas.store.journal import Journal
 from hwnas.workflows import profile as workflow
+from hwnas.workflows.choosing import LeastSure
 from hwnas.workflows.predict import load_predictor
 from hwnas.workflows.profile import Plan, fit_profile
 from hwnas.workflows.sampling import samples
@@ -159,11 +160,14 @@ def test_kernels_add_up_to_their_network() -> None:
     noise = rng.uniform(0.99, 1.01, 30)
     profiled = true * noise[rows] + 2e-6  # a profiler that adds two microseconds
     least[3] *= 1.5  # disturbed
-    found = adding_up(profiled, rows, least)
+    calm = np.arange(30) != 3
+    found = adding_up(profiled, rows, least, calm)
     sums = np.bincount(rows, weights=found)
-    others = np.arange(30) != 3
-    assert np.abs(sums / least - 1)[others].max() < 1e-9
+    assert np.abs(sums / least - 1)[calm].max() < 1e-9
     assert abs(sums[3] * 1.5 / least[3] - 1) < 0.03
+    # A network that was measured in calm is believed, whatever its kernels say.
+    believed = adding_up(profiled, rows, least, np.ones(30, dtype=bool))
+    assert np.bincount(rows, weights=believed)[3] == pytest.approx(least[3])
     assert np.abs(found / true - 1).mean() < 0.01
 
 
@@ -279,6 +283,42 @@ def test_a_profile_survives_the_disk_and_fits(tmp_path: Path) -> None:
     head.write_text(head.read_text().replace("hwnas.profile/1", "hwnas.profile/9"))
     with pytest.raises(UsageError, match="Update hwnas"):
         profiles.load(tmp_path / "cpu")
+
+
+def test_a_chooser_picks_each_spell_behind_the_first_from_more(tmp_path: Path) -> None:
+    asked = []
+
+    def last(pool, known, count):
+        asked.append((len(pool), len(known), count))
+        return list(pool[-count:])
+
+    path = tmp_path / "j"
+    for networks in (3 * SPELL, 5 * SPELL):  # the second time goes on with the first's journal
+        with Journal(path, {}) as journal:
+            measured = collect(
+                MadeUpDevice(),
+                CPU.fusion,
+                small_samples(),
+                journal,
+                1e9,
+                networks=networks,
+                choose=last,
+            )
+    assert asked == [(3 * SPELL, n * SPELL, SPELL) for n in (2, 3, 4)]
+    every = [s.architecture for s in itertools.islice(small_samples(), 11 * SPELL)]
+    picked = [spell for n in (0, 1, 4, 7, 10) for spell in every[n * SPELL :][:SPELL]]
+    assert [network.architecture for network in measured] == picked
+
+
+def test_a_committee_disagrees_about_what_it_never_saw(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", {}) as journal:
+        known = collect(
+            MadeUpDevice(), CPU.fusion, small_samples(), journal, 1e9, networks=2 * SPELL
+        )
+    like = list(itertools.islice(small_samples(), 2 * SPELL))
+    strange = Sample(zoo.get("resnet50"), (64, 64), 1)
+    chosen = LeastSure(CPU)([*like[:4], strange, *like[4:]], known, 1)
+    assert chosen == [strange]
 
 
 def test_whole_networks_and_as_many_as_asked_for(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ LEAST_OF_A_CLASS = 200
 DISTURBED = 0.03
 """Disagreement between a network and its kernels that only a disturbance explains."""
 
+LEAST_CALM = 20
+"""Networks measured in calm from which something is told about these alone."""
+
 SIZES = ("batch", "in_channels", "out_channels", "in_height", "in_width", "kernel", "stride")
 
 Seconds = NDArray[np.float64]
@@ -30,10 +33,14 @@ Seconds = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Networks:
-    """Measured networks: `rows` gives the network of each kernel, `latency_s` one per network."""
+    """Measured networks: `rows` gives the network of each kernel, `latency_s` one per network.
+
+    `calm` says which were measured as a whole and undisturbed; by default all of them.
+    """
 
     rows: NDArray[np.int64]
     latency_s: Seconds
+    calm: NDArray[np.bool_] | None = None
 
 
 def fit(
@@ -134,11 +141,16 @@ def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
     kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
     overhead = _overhead(sums, kernels, networks.latency_s)
     total = overhead.constant_s + overhead.scale * sums + overhead.per_kernel_s * kernels
+    told = {"held-out networks": accuracy(networks.latency_s, total)}
+    if networks.calm is not None and LEAST_CALM <= networks.calm.sum() < count:
+        told["held-out calm networks"] = accuracy(
+            networks.latency_s[networks.calm], total[networks.calm]
+        )
     return replace(
         card,
         overhead=overhead,
         network_quantiles=quantiles(np.log(networks.latency_s / total), "networks"),
-        accuracy={**card.accuracy, "held-out networks": accuracy(networks.latency_s, total)},
+        accuracy={**card.accuracy, **told},
     )
 
 
@@ -156,18 +168,23 @@ def _with_blocks(card: Card, blocks: NDArray[np.int64], seconds: Seconds, unseen
     )
 
 
-def adding_up(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds) -> Seconds:
-    """Return kernel times that add up to what their network took without the profiler.
+def adding_up(
+    seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds, calm: NDArray[np.bool_]
+) -> Seconds:
+    """Return kernel times that add up to what their network takes when nothing disturbs it.
 
     The profiler itself adds to each kernel; this excess is fitted robustly over all networks and
     taken off as far as a kernel has it. What then remains between a network and its kernels is a
     matter of the minute in which each was timed, and the network, which is what a predictor is
-    for, decides; unless the two are so far apart that one of them was disturbed.
+    for, decides. Only where a network was never calm and took clearly longer than its kernels
+    say, they decide: a disturbance that outlasts a kernel's runs is rarer than one that outlasts
+    all calm moments of a network, and it can only lengthen.
 
     Args:
         seconds: least time of each kernel.
         rows: the network of each kernel.
         least_s: least time of each network, run without the profiler.
+        calm: which networks were undisturbed in most of their runs.
     """
     from scipy.optimize import least_squares
 
@@ -180,8 +197,9 @@ def adding_up(seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds) -> Se
     shortest = np.maximum(0.25 * seconds, 0.25e-6)  # the profiler counts whole microseconds
     alone = np.maximum(seconds - excess_s, shortest)
     ratio = least_s / np.bincount(rows, weights=alone)
-    typical = float(np.quantile(ratio, 0.25))  # disturbances lengthen
-    ratio[np.abs(ratio / typical - 1) > DISTURBED] = typical
+    enough = calm.sum() >= LEAST_CALM
+    typical = float(np.median(ratio[calm]) if enough else np.quantile(ratio, 0.25))
+    ratio[~calm & (ratio > (1 + DISTURBED) * typical)] = typical
     corrected: Seconds = alone * ratio[rows]
     return corrected
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -21,6 +21,12 @@ from .profile import NetworkRecord, from_record, match_graph, to_record
 SENTINEL = "mobilenetv2-0.5"
 SPELL = 8
 """Networks measured between two runs of the sentinel."""
+
+UNCHOSEN = 2 * SPELL
+"""Networks that are measured as they come, before there is anything to choose by."""
+
+CHOICE = 3
+"""Networks to choose from for each one measured."""
 
 DRIFT = 0.05
 """How far the sentinel may lie above its own median before a spell counts as bad."""
@@ -78,6 +84,15 @@ class Sample:
         return self.probe
 
 
+class Chooser(Protocol):
+    """Says what to measure next."""
+
+    def __call__(
+        self, pool: Sequence[Sample], known: Sequence[NetworkRecord], count: int
+    ) -> list[Sample]:
+        """Return `count` samples of the pool, given the networks that were measured so far."""
+
+
 @dataclass(frozen=True)
 class Step:
     """How far a session has come: networks kept, seconds spent, the sentinel's drift."""
@@ -96,24 +111,28 @@ def collect(
     report: Callable[[Step], None] = lambda step: None,
     *,
     networks: int | None = None,
+    choose: Chooser | None = None,
 ) -> tuple[NetworkRecord, ...]:
     """Measure networks until the time is over or there are enough; the journal's already count.
 
     A sentinel network is timed after every few networks. Where it is slow, something else slowed
     the machine down: these networks are measured once more, and left out if that did not help.
 
+    Behind the first spells, `choose` picks each spell from three times as many samples; without
+    it they are measured as they come.
+
     Returns:
         The networks of good spells, in the order of measuring.
     """
     sentinel = _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
     spent = sum(record.get("seconds", 0.0) for record in journal.records)
-    for _ in range(sum("network" in r or "unmatched" in r for r in journal.records)):
+    for _ in range(sum(record.get("drawn", 0) for record in journal.records)):
         next(samples)  # what was measured before the interruption is not measured again
     spell: list[Sample] = []
     repeated = False
     while spent < seconds and (networks is None or len(good_networks(journal.records)) < networks):
         began = time.monotonic()
-        waiting = spell if repeated else [next(samples) for _ in range(SPELL)]
+        waiting = spell if repeated else _next(samples, journal, choose)
         spell = []
         for sample in waiting:
             record = _measure(device, fusion, sample)
@@ -137,6 +156,17 @@ def collect(
         report(Step(len(good_networks(journal.records)), spent, drift))
     good = good_networks(journal.records)
     return tuple(from_record(record) for record in good[:networks])
+
+
+def _next(samples: Iterator[Sample], journal: Journal, choose: Chooser | None) -> list[Sample]:
+    """Return the samples of the next spell."""
+    known = good_networks(journal.records) if choose is not None else []
+    drawn = CHOICE * SPELL if len(known) >= UNCHOSEN else SPELL
+    pool = [next(samples) for _ in range(drawn)]
+    if choose is not None and drawn > SPELL:
+        pool = choose(pool, [from_record(record) for record in known], SPELL)
+    journal.append({"drawn": drawn})
+    return pool
 
 
 def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from ..profiling.session import Step, WholeNetworks, collect
 from ..store import shelf
 from ..store.journal import Journal
 from . import adapting
+from .choosing import LeastSure
 from .sampling import inside, samples
 
 LEAST_NETWORKS = 8
@@ -133,6 +134,7 @@ def profile(
             60 * plan.minutes,
             report,
             networks=plan.networks,
+            choose=None if sources else LeastSure(device),
         )
         spent = sum(record.get("seconds", 0.0) for record in journal.records)
         measured = sum("network" in r and not r.get("again") for r in journal.records)
@@ -159,18 +161,14 @@ def profile(
     predictor.save(shelf.user_shelf("predictors") / device.name)
     spec.save(device)
     journal_path.unlink()
-    told = predictor.card.accuracy["held-out networks"]
+    told = predictor.card.accuracy
     document = {
         "schema": "hwnas.profile/1",
         "device": device.name,
         "networks": len(networks),
         "kernels": sum(len(network.kernels) for network in networks),
-        "accuracy": {
-            "networks": int(told["rows"]),
-            "mape": told["mape"],
-            "within_5": told["within_5"],
-            "within_10": told["within_10"],
-        },
+        "accuracy": _told(told["held-out networks"]),
+        "accuracy_calm": _told(told.get("held-out calm networks")),
         "elapsed_s": (datetime.now(timezone.utc) - began).total_seconds(),
         "contended_networks": provenance["contended_networks"],
         "networks_left_out": provenance["networks_left_out"],
@@ -179,6 +177,14 @@ def profile(
         "environment": environment,
     }
     return predictor, document
+
+
+def _told(accuracy: dict[str, float] | None) -> dict[str, Any] | None:
+    """Return an accuracy of networks as a document has it."""
+    if accuracy is None:
+        return None
+    figures = {name: accuracy[name] for name in ("mape", "within_5", "within_10")}
+    return {"networks": int(accuracy["rows"]), **figures}
 
 
 def _check_enough(
@@ -203,11 +209,7 @@ def _check_enough(
 
 
 def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
-    """Fit a predictor to a profile.
-
-    A network's least time repeats better than its median, which one burst of other work on the
-    machine moves. So networks are fitted by the least, times what the median typically adds.
-    """
+    """Fit a predictor to a profile."""
     counts = [len(network.kernels) for network in profile.networks]
     kernels, seconds = kernel_times(profile)
     return fit(
@@ -219,16 +221,22 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         feature_set="cpu",
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
-        networks=Networks(sequence_of(counts), network_times(profile)),
+        networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
         regressor=CPU_TREES,
     )
 
 
-def network_times(profile: Profile) -> NDArray[np.float64]:
-    """Return what each network of a profile takes: its least time, times what the median adds."""
+def network_times(profile: Profile, kernels_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what each network of a profile takes: its `kernel_times`, times what the median adds.
+
+    A network's least time repeats better than its median, which one burst of other work on the
+    machine moves. So networks are fitted by the least, times what the median typically adds.
+    """
+    rows = sequence_of([len(network.kernels) for network in profile.networks])
     least_s = np.array([network.least_s for network in profile.networks])
     median_s = np.array([network.median_s for network in profile.networks])
-    typical_s: NDArray[np.float64] = least_s * np.median(median_s / least_s)
+    settled_s = np.bincount(rows, weights=kernels_s)
+    typical_s: NDArray[np.float64] = settled_s * np.median(median_s / least_s)
     return typical_s
 
 
@@ -237,8 +245,12 @@ def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
     pairs = [pair for network in profile.networks for pair in network.kernels]
     rows = sequence_of([len(network.kernels) for network in profile.networks])
     least_s = np.array([network.least_s for network in profile.networks])
-    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, least_s)
+    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, least_s, _calm(profile))
     return [kernel for kernel, _ in pairs], seconds
+
+
+def _calm(profile: Profile) -> NDArray[np.bool_]:
+    return np.array([not network.contended for network in profile.networks])
 
 
 def _described(plan: Plan) -> DeviceSpec:
