@@ -1,17 +1,19 @@
 """Networks that others designed, predicted and measured: how far off is a predictor of `cpu`?
 
 pip install torch torchvision timm onnx onnxscript
-python benchmarks/real_models.py export --models MODELS
+python benchmarks/real_models.py export --models MODELS [--fresh]
 hwnas profile --device cpu
 python benchmarks/real_models.py compare --models MODELS
 
-The export needs torchvision and timm, the comparison needs neither. Weights are random.
+The export needs torchvision and timm, the comparison needs neither. Weights are random. `--fresh`
+exports models that were chosen after the classes of kernels had been settled.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,35 @@ def builders() -> dict[str, Callable[[], Any]]:
     }
 
 
-def export(folder: Path) -> None:
+def fresh() -> dict[str, Callable[[], Any]]:
+    """Return what makes each model that no class of kernels was settled by."""
+    import timm
+    from torchvision import models
+
+    torchvision_names = (
+        "mnasnet1_0",
+        "squeezenet1_1",
+        "densenet121",
+        "regnet_x_800mf",
+        "resnext50_32x4d",
+        "resnet34",
+        "efficientnet_b1",
+        "shufflenet_v2_x1_5",
+    )
+    timm_names = ("mobilenetv2_140", "tf_efficientnet_lite0", "vit_tiny_patch16_224", "resnet26d")
+    return {
+        **{name: getattr(models, name) for name in torchvision_names},
+        **{name: partial(timm.create_model, name) for name in timm_names},
+    }
+
+
+def export(folder: Path, made: dict[str, Callable[[], Any]]) -> None:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, build in builders().items():
+    for name, build in made.items():
+        if (folder / f"{name}.onnx").exists():
+            continue
         torch.manual_seed(0)
         torch.onnx.export(
             build().eval(),
@@ -128,13 +154,15 @@ def main() -> None:
     for name in ("export", "compare"):
         command = commands.add_parser(name)
         command.add_argument("--models", type=Path, required=True)
+        if name == "export":
+            command.add_argument("--fresh", action="store_true")
         if name == "compare":
             command.add_argument("--device", default="cpu")
             command.add_argument("--seconds", type=float, default=3.0)
             command.add_argument("--confidence", type=float, default=0.9)
     options = parser.parse_args()
     if options.command == "export":
-        export(options.models)
+        export(options.models, fresh() if options.fresh else builders())
     else:
         compare(options.models, options.device, options.seconds, options.confidence)
 

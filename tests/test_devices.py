@@ -285,6 +285,42 @@ def test_a_profile_survives_the_disk_and_fits(tmp_path: Path) -> None:
         profiles.load(tmp_path / "cpu")
 
 
+class DisturbedDevice(MadeUpDevice):
+    """Other work takes part in the first visit to each network, and in all visits to the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visits: dict[bytes, int] = {}
+
+    def profile(self, model: bytes, *, seconds: float = 0.1):
+        timings, whole = super().profile(model)
+        visit = self.visits[model] = self.visits.get(model, 0) + 1
+        if visit == 1 or model == list(self.visits)[2]:
+            slowed = [
+                dataclasses.replace(t, samples_s=tuple(2 * s for s in t.samples_s)) for t in timings
+            ]
+            cpu_s = 2 * whole.least_s / visit
+            return slowed, Measurement((2 * cpu_s,), (cpu_s,))
+        return timings, whole
+
+
+def test_a_disturbed_network_is_visited_again_and_the_least_counts(tmp_path: Path) -> None:
+    device = DisturbedDevice()
+    found, undisturbed = [], []
+    for runtime, networks in ((device, found), (MadeUpDevice(), undisturbed)):
+        with Journal(tmp_path / str(id(networks)), {}) as journal:
+            networks += collect(
+                runtime, CPU.fusion, small_samples(), journal, 1e9, networks=SPELL + 1
+            )
+    assert sorted(device.visits.values())[-2:] == [2, 3]
+    assert [network.contended for network in found[:SPELL]] == [False, False, True, *[False] * 5]
+    for one, other in zip(found[:SPELL], undisturbed, strict=False):
+        assert one.architecture == other.architecture
+        if not one.contended:
+            assert one == other
+    assert found[2].least_s == pytest.approx(2 / 3 * undisturbed[2].least_s)
+
+
 def test_a_chooser_picks_each_spell_behind_the_first_from_more(tmp_path: Path) -> None:
     asked = []
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..architecture import zoo
 from ..architecture.genotype import Architecture, lower
@@ -27,6 +27,9 @@ UNCHOSEN = 2 * SPELL
 
 CHOICE = 3
 """Networks to choose from for each one measured."""
+
+VISITS = 3
+"""How often a network is measured at most, where it was disturbed."""
 
 DRIFT = 0.05
 """How far the sentinel may lie above its own median before a spell counts as bad."""
@@ -93,6 +96,14 @@ class Chooser(Protocol):
         """Return `count` samples of the pool, given the networks that were measured so far."""
 
 
+class _Visit(NamedTuple):
+    """A network to measure: its number in the session, and which visit to it this is."""
+
+    number: int
+    sample: Sample
+    which: int
+
+
 @dataclass(frozen=True)
 class Step:
     """How far a session has come: networks kept, seconds spent, the sentinel's drift."""
@@ -116,7 +127,9 @@ def collect(
     """Measure networks until the time is over or there are enough; the journal's already count.
 
     A sentinel network is timed after every few networks. Where it is slow, something else slowed
-    the machine down: these networks are measured once more, and left out if that did not help.
+    the machine down. These networks, and any that was hardly ever calm by itself, are visited
+    again in the next spell, twice at most: disturbances only lengthen, so the least of all visits
+    counts. Networks that a slow sentinel followed each time are left out.
 
     Behind the first spells, `choose` picks each spell from three times as many samples; without
     it they are measured as they come.
@@ -128,22 +141,25 @@ def collect(
     spent = sum(record.get("seconds", 0.0) for record in journal.records)
     for _ in range(sum(record.get("drawn", 0) for record in journal.records)):
         next(samples)  # what was measured before the interruption is not measured again
-    spell: list[Sample] = []
-    repeated = False
+    number = 1 + max((r["number"] for r in journal.records if "number" in r), default=-1)
+    again: list[_Visit] = []
     while spent < seconds and (networks is None or len(good_networks(journal.records)) < networks):
         began = time.monotonic()
-        waiting = spell if repeated else _next(samples, journal, choose)
-        spell = []
-        for sample in waiting:
-            record = _measure(device, fusion, sample)
+        fresh = _next(samples, SPELL - len(again), journal, choose)
+        waiting = again + [_Visit(number + i, sample, 1) for i, sample in enumerate(fresh)]
+        number += len(fresh)
+        spell: list[tuple[_Visit, bool]] = []
+        for visit in waiting:
+            record = _measure(device, fusion, visit.sample)
             took = time.monotonic() - began
             began = time.monotonic()
             spent += took
             if record is None:
-                journal.append({"unmatched": sample.name, "seconds": took})
+                journal.append({"unmatched": visit.sample.name, "seconds": took})
                 continue
-            journal.append({"network": to_record(record), "seconds": took, "again": repeated})
-            spell.append(sample)
+            line = {"network": to_record(record), "number": visit.number, "seconds": took}
+            journal.append(line)
+            spell.append((visit, record.contended))
             if spent >= seconds:
                 break
         measured = device.measure(sentinel, least_runs=8, least_s=0.0).least_s
@@ -152,39 +168,56 @@ def collect(
         journal.append({"sentinel_s": measured, "seconds": took})
         times = [r["sentinel_s"] for r in journal.records if "sentinel_s" in r]
         drift = measured / median(times) - 1
-        repeated = drift > DRIFT and not repeated
+        again = [
+            visit._replace(which=visit.which + 1)
+            for visit, contended in spell
+            if (contended or drift > DRIFT) and visit.which < VISITS
+        ]
         report(Step(len(good_networks(journal.records)), spent, drift))
     good = good_networks(journal.records)
     return tuple(from_record(record) for record in good[:networks])
 
 
-def _next(samples: Iterator[Sample], journal: Journal, choose: Chooser | None) -> list[Sample]:
-    """Return the samples of the next spell."""
+def _next(
+    samples: Iterator[Sample], count: int, journal: Journal, choose: Chooser | None
+) -> list[Sample]:
+    """Return so many samples to measure next."""
     known = good_networks(journal.records) if choose is not None else []
-    drawn = CHOICE * SPELL if len(known) >= UNCHOSEN else SPELL
+    drawn = CHOICE * count if len(known) >= UNCHOSEN else count
     pool = [next(samples) for _ in range(drawn)]
-    if choose is not None and drawn > SPELL:
-        pool = choose(pool, [from_record(record) for record in known], SPELL)
+    if choose is not None and drawn > count:
+        pool = choose(pool, [from_record(record) for record in known], count)
     journal.append({"drawn": drawn})
     return pool
 
 
 def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the networks of the spells whose sentinel stayed near its median."""
+    """Return the networks of the spells whose sentinel stayed near its median, visits as one."""
     times = [r["sentinel_s"] for r in records if "sentinel_s" in r]
-    if not times:
-        return [r["network"] for r in records if "network" in r]
-    limit = (1 + DRIFT) * median(times)
-    good: list[dict[str, Any]] = []
+    limit = (1 + DRIFT) * median(times) if times else 0.0
+    good: dict[int, dict[str, Any]] = {}
     spell: list[dict[str, Any]] = []
     for record in records:
         if "network" in record:
-            spell.append(record["network"])
+            spell.append(record)
         elif "sentinel_s" in record:
             if record["sentinel_s"] <= limit:
-                good += spell
+                for visit in spell:
+                    known = good.get(visit["number"])
+                    network = visit["network"]
+                    good[visit["number"]] = _least(known, network) if known else network
             spell = []
-    return good
+    return list(good.values())
+
+
+def _least(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Return two visits to one network as one: the least time of each, calm if one was."""
+    kernels = [
+        [*one[:-1], min(one[-1], other[-1])]
+        for one, other in zip(a["kernels"], b["kernels"], strict=True)
+    ]
+    times = {name: min(a[name], b[name]) for name in ("least_s", "median_s")}
+    return {**a, **times, "contended": a["contended"] and b["contended"], "kernels": kernels}
 
 
 def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> NetworkRecord | None:

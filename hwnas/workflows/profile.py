@@ -137,7 +137,7 @@ def profile(
             choose=None if sources else LeastSure(device),
         )
         spent = sum(record.get("seconds", 0.0) for record in journal.records)
-        measured = sum("network" in r and not r.get("again") for r in journal.records)
+        measured = len({r["number"] for r in journal.records if "number" in r})
     networks = found
     if device.threads > 1:
         # Wall time is all there is of several threads, and no CPU time corrects it.
