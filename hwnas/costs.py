@@ -11,24 +11,43 @@ from typing import Any
 from .architecture.graph import INPUT, Graph, Layer
 
 
+MULTIPLYING = ("conv", "conv_transpose", "linear", "gemm")
+
+
 def macs(layer: Layer) -> Any:
-    """Return the multiply-adds of a convolution for one image; 0 for every other layer."""
-    if layer.op != "conv":
-        return 0
-    return weights(layer) * layer.out_size[0] * layer.out_size[1]
+    """Return the multiply-adds of a convolution or a fully connected layer for one image.
+
+    0 for every other layer.
+    """
+    # A transposed convolution multiplies at each position of what enters it.
+    size = layer.in_size if layer.op == "conv_transpose" else layer.out_size
+    return weights(layer) * size[0] * size[1] * layer.runs
 
 
 def weights(layer: Layer) -> Any:
-    """Return the number of weights of a convolution, without bias; 0 for every other layer."""
-    if layer.op != "conv":
+    """Return the number of weights of a convolution or a fully connected layer, without bias.
+
+    0 for every other layer.
+    """
+    if layer.op not in MULTIPLYING:
         return 0
     kernel = layer.kernel[0] * layer.kernel[1]
     return layer.in_channels // layer.groups * layer.out_channels * kernel
 
 
 def params(layer: Layer) -> Any:
-    """Return the parameters of a layer: weights, and scale and shift of its normalisation."""
-    return weights(layer) + (2 * layer.out_channels if layer.norm else 0)
+    """Return the parameters of a layer: weights, bias, and the affine part of a normalisation.
+
+    A layer that shares another's weights has none of its own.
+    """
+    if layer.tied is not None:
+        return 0
+    count = weights(layer) + (2 * layer.out_channels if layer.norm else 0)
+    if layer.bias or layer.op in ("linear", "gemm"):
+        count += layer.out_channels
+    if layer.op in ("group_norm", "layer_norm"):
+        count += 2 * layer.out_channels
+    return count + (layer.op == "gain")
 
 
 def elements(layer: Layer) -> Any:
@@ -37,7 +56,7 @@ def elements(layer: Layer) -> Any:
 
 
 def flops(graph: Graph) -> Any:
-    """Return the multiply-adds of the convolutions, for one image."""
+    """Return the multiply-adds of convolutions and fully connected layers, for one image."""
     return sum(macs(layer) for layer in graph.layers)
 
 
@@ -47,13 +66,18 @@ def mmcv_flops(graph: Graph, rule: str) -> Any:
     mmcv counts by module, so what is counted besides the multiply-adds differs by network:
     `maedet` adds 2 per normalised element and 1 per element that enters an average pool,
     `resnet` adds 1 per ReLU element and 1 per element that enters the max-pool (its SyncBN was
-    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element.
+    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element. What a
+    detector adds to its backbone counts 1 per element with a bias, 2 per normalised element and 1
+    per ReLU element.
     """
-    return sum(macs(layer) + _mmcv_extra(layer, rule) for layer in graph.layers)
+    return sum(macs(layer) + _mmcv_extra(layer, rule) * layer.runs for layer in graph.layers)
 
 
 def _mmcv_extra(layer: Layer, rule: str) -> Any:
     extra: Any = 0
+    if layer.part:
+        terms = (layer.bias, 2 * (layer.norm or layer.op == "group_norm"), bool(layer.activation))
+        return sum(terms) * elements(layer) if layer.op != "output" else 0
     if rule in ("maedet", "mobilenetv2") and layer.norm:
         extra += 2 * elements(layer)
     if rule in ("resnet", "mobilenetv2") and layer.activation is not None:

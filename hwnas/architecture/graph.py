@@ -10,7 +10,7 @@ of that space at once, and every cost read off it is a table over these axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,6 +22,9 @@ Size: TypeAlias = tuple[int, int]
 
 INPUT = -1
 """The index that stands for the graph's own input among `Layer.inputs`."""
+
+WEIGHTED = ("conv", "conv_transpose", "linear", "gemm", "group_norm")
+"""Layers whose weights others can share."""
 
 
 class Layer(NamedTuple):
@@ -37,6 +40,12 @@ class Layer(NamedTuple):
     Of an operator that moves or combines values, `in_channels` and `in_size` describe the work as
     `lowering.kernels.Kernel` has it; `out_channels` and `out_size` are the shape of the result.
     Rows of values (tokens) have the size (rows, 1).
+
+    A layer that is `tied` to an earlier one has that one's weights: a head that all levels of a
+    pyramid share is counted once and executed once a level. `part` names what of a detector the
+    layer belongs to (`neck`, `head` ...; an output's own name), '' in a backbone; its `stage` is
+    then the level of the pyramid, 0 behind it. `runs` says how often the layer runs for one image,
+    once for each region where it works on regions.
     """
 
     op: str
@@ -52,6 +61,11 @@ class Layer(NamedTuple):
     activation: str | None = None
     main: bool = False
     stage: int = 1
+    bias: bool = False
+    dilation: int = 1
+    tied: int | None = None
+    part: str = ""
+    runs: int = 1
 
 
 class Tensor(NamedTuple):
@@ -67,7 +81,8 @@ class Graph(NamedTuple):
 
     `input_activation` is the activation that the producer of the input already applied: None for
     an image, 'relu' for a block that follows a block ending in a ReLU. `labels` name the layers
-    where they come from a file that names them.
+    where they come from a file that names them. `handed_out` says of the fragment of a network
+    whether the feature maps before it leave the network, too.
     """
 
     layers: tuple[Layer, ...]
@@ -76,6 +91,7 @@ class Graph(NamedTuple):
     batch: int = 1
     input_activation: str | None = None
     labels: tuple[str, ...] = ()
+    handed_out: bool = True
 
     def outputs(self) -> dict[int, Layer]:
         """Return the layer that produces the feature map of each stage that is handed out."""
@@ -92,6 +108,8 @@ class GraphBuilder:
     def __init__(self, channels: Channels, size: Size, *, stage: int = 1) -> None:
         self.layers: list[Layer] = []
         self.stage = stage
+        self.part = ""
+        self.runs = 1
         self.input = Tensor(INPUT, channels, size)
 
     def conv(
@@ -105,8 +123,14 @@ class GraphBuilder:
         activation: str | None = None,
         main: bool = True,
         padded: bool = True,
+        norm: bool = True,
+        bias: bool | None = None,
+        dilation: int = 1,
     ) -> Tensor:
-        """Add a convolution with batch normalisation, padded by kernel // 2 or not at all."""
+        """Add a convolution, padded so that stride 1 keeps the size, or not at all.
+
+        It has a batch normalisation, or without one a bias unless that is refused, too.
+        """
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
         if not padded:
             size = ((x.size[0] - kernel) // stride + 1, (x.size[1] - kernel) // stride + 1)
@@ -121,12 +145,32 @@ class GraphBuilder:
                 (kernel, kernel),
                 (stride, stride),
                 groups,
-                True,
+                norm,
                 activation,
                 main,
                 self.stage,
+                not norm if bias is None else bias,
+                dilation,
             )
         )
+
+    def conv_transpose(
+        self, x: Tensor, channels: Channels, kernel: int, activation: str | None = None
+    ) -> Tensor:
+        """Add a transposed convolution with bias whose stride is its kernel: it enlarges a map."""
+        size = (x.size[0] * kernel, x.size[1] * kernel)
+        layer = Layer("conv_transpose", (x.layer,), x.channels, channels, x.size, size)
+        layer = layer._replace(kernel=(kernel, kernel), stride=(kernel, kernel), bias=True)
+        return self._append(layer._replace(activation=activation, stage=self.stage))
+
+    def group_norm(self, x: Tensor, groups: int, activation: str | None = None) -> Tensor:
+        """Normalise groups of channels over all positions (https://arxiv.org/abs/1803.08494)."""
+        y = self._change("group_norm", x, x.channels, x.size, groups=groups)
+        return self._activate(y, activation)
+
+    def gain(self, x: Tensor) -> Tensor:
+        """Multiply by one learned number."""
+        return self._change("gain", x, x.channels, x.size)
 
     def pool(self, x: Tensor, op: str, kernel: int, stride: int) -> Tensor:
         """Add an `avg_pool` (ceil mode, padding not counted) or a padded `max_pool`."""
@@ -169,8 +213,13 @@ class GraphBuilder:
         return self._change(op, x, x.channels, x.size)
 
     def mul(self, x: Tensor, y: Tensor) -> Tensor:
-        """Multiply two feature maps; the second may have one position, which is broadcast."""
+        """Multiply two feature maps; the second may have one position or channel: broadcast."""
         layer = Layer("mul", (x.layer, y.layer), x.channels, x.channels, x.size, x.size)
+        return self._append(layer._replace(stage=self.stage))
+
+    def sub(self, x: Tensor, y: Tensor) -> Tensor:
+        """Subtract a feature map from another of the same shape."""
+        layer = Layer("sub", (x.layer, y.layer), x.channels, x.channels, x.size, x.size)
         return self._append(layer._replace(stage=self.stage))
 
     def concat(self, maps: Sequence[Tensor]) -> Tensor:
@@ -191,6 +240,38 @@ class GraphBuilder:
         size = (x.size[0] * factor, x.size[1] * factor)
         return self._change("upsample", x, x.channels, size)
 
+    def resize(self, x: Tensor, like: Tensor | int, mode: str = "nearest") -> Tensor:
+        """Resize a feature map to the size of another, or by a whole factor.
+
+        The mode is `nearest`, or `linear` with aligned corners. A nearest enlargement by a whole
+        factor is an `upsample`.
+        """
+        if isinstance(like, int):
+            inputs, size = (x.layer,), (x.size[0] * like, x.size[1] * like)
+        else:
+            inputs, size = (x.layer, like.layer), like.size
+        factors = {large / small for small, large in zip(x.size, size, strict=True)}
+        whole = mode == "nearest" and len(factors) == 1 and factors.pop().is_integer()
+        op = "upsample" if whole else {"nearest": "resize", "linear": "interpolate"}[mode]
+        layer = Layer(op, inputs, x.channels, x.channels, x.size, size, stage=self.stage)
+        return self._append(layer)
+
+    def expand(self, x: Tensor, times: int) -> Tensor:
+        """Repeat each channel."""
+        return self._change("expand", x, x.channels * times, x.size)
+
+    def group_softmax(self, x: Tensor, groups: int) -> Tensor:
+        """Normalise each group of channels to a distribution, position by position."""
+        return self._grouped("group_softmax", x, x.channels, groups)
+
+    def group_topk(self, x: Tensor, groups: int, count: int) -> Tensor:
+        """Return the largest channels of each group, in falling order."""
+        return self._grouped("group_topk", x, groups * count, groups)
+
+    def group_mean(self, x: Tensor, groups: int) -> Tensor:
+        """Average each group of channels."""
+        return self._grouped("group_mean", x, groups, groups)
+
     def shuffle(self, x: Tensor, groups: int) -> Tensor:
         """Interleave the channels of groups (ShuffleNet, https://arxiv.org/abs/1707.01083)."""
         moved = (x.channels, (x.size[0] * x.size[1], 1))
@@ -204,6 +285,15 @@ class GraphBuilder:
     def linear(self, x: Tensor, channels: Channels, op: str = "linear") -> Tensor:
         """Multiply rows by weights and add a bias; op `gemm` does so for one position of a map."""
         return self._change(op, x, channels, x.size)
+
+    def fully_connected(self, x: Tensor, channels: int, activation: str | None = None) -> Tensor:
+        """Multiply all values of a feature map by weights and add a bias."""
+        flat = Tensor(x.layer, x.channels * x.size[0] * x.size[1], (1, 1))
+        return self._activate(self.linear(flat, channels, "gemm"), activation)
+
+    def unflatten(self, x: Tensor, size: Size) -> Tensor:
+        """View the values of one position as a feature map of that size."""
+        return self._change("unflatten", x, x.channels // (size[0] * size[1]), size)
 
     def layer_norm(self, x: Tensor) -> Tensor:
         """Normalise each row."""
@@ -228,11 +318,34 @@ class GraphBuilder:
         merged = self._change("merge", mixed, channels, (rows, 1), moved=moved, groups=heads)
         return self.linear(merged, channels)
 
-    def output(self, x: Tensor) -> Tensor:
-        """Hand `x` to the outside as the feature map of the current stage."""
-        return self._append(
-            Layer("output", (x.layer,), x.channels, x.channels, x.size, x.size, stage=self.stage)
-        )
+    def output(self, x: Tensor, part: str = "") -> Tensor:
+        """Hand `x` to the outside as the feature map of the current stage.
+
+        What a detector hands out is named by `part`, such as `boxes`.
+        """
+        layer = Layer("output", (x.layer,), x.channels, x.channels, x.size, x.size)
+        return self._append(layer._replace(stage=self.stage, part=part))
+
+    def source(self, channels: Channels, size: Size) -> Tensor:
+        """Add a feature map of the current stage that comes from elsewhere, in a fragment."""
+        layer = Layer("source", (), channels, channels, size, size, stage=self.stage)
+        return self._append(layer)
+
+    def repeat(self, maps: dict[int, Tensor], head: Callable[[Tensor], object]) -> None:
+        """Add the same layers with the same weights on feature maps by level.
+
+        `head` adds the layers to this builder. A `gain` is each level's own.
+        """
+        first: int | None = None
+        for self.stage, x in maps.items():
+            start = len(self.layers)
+            head(x)
+            if first is None:
+                first = start
+                continue
+            for i in range(start, len(self.layers)):
+                if self.layers[i].op in WEIGHTED:
+                    self.layers[i] = self.layers[i]._replace(tied=first + i - start)
 
     def build(self, *, batch: int = 1, input_activation: str | None = None) -> Graph:
         """Return the finished graph."""
@@ -254,6 +367,16 @@ class GraphBuilder:
         layer = Layer(op, (x.layer,), into, channels, in_size, size, kernel, groups=groups)
         return self._append(layer._replace(stage=self.stage))
 
+    def _grouped(self, op: str, x: Tensor, channels: int, groups: int) -> Tensor:
+        """Add what works on each group's channels as on a row."""
+        into = x.channels // groups
+        moved = (into, (groups * x.size[0] * x.size[1], 1))
+        return self._change(op, x, channels, x.size, moved=moved, groups=groups)
+
+    def _activate(self, x: Tensor, activation: str | None) -> Tensor:
+        self.layers[x.layer] = self.layers[x.layer]._replace(activation=activation)
+        return x
+
     def _product(
         self, x: Tensor, y: Tensor, into: int, channels: int, rows: int, groups: int
     ) -> Tensor:
@@ -262,7 +385,7 @@ class GraphBuilder:
         return self._append(layer._replace(stage=self.stage))
 
     def _append(self, layer: Layer) -> Tensor:
-        self.layers.append(layer)
+        self.layers.append(layer._replace(part=layer.part or self.part, runs=self.runs))
         return Tensor(len(self.layers) - 1, layer.out_channels, layer.out_size)
 
 

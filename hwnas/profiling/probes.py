@@ -242,11 +242,11 @@ def _transformer(b: GraphBuilder, rng: Rng) -> None:
 
 
 def _products(graph: Graph) -> float:
-    """Multiply-adds of the matrix products, which the cost `flops` leaves out."""
+    """Multiply-adds of the products of two feature maps, which the cost `flops` leaves out."""
     return float(
         sum(
             layer.in_channels // layer.groups * layer.out_channels * layer.out_size[0]
             for layer in graph.layers
-            if layer.op in ("linear", "gemm", "matmul")
+            if layer.op == "matmul"
         )
     )
