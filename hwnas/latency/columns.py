@@ -120,6 +120,7 @@ class Columns:
 
 def kind_of(kernel: Kernel) -> int:
     """Return the class of a kernel, as an index into CLASSES."""
+    kernel = _as_convolution(kernel)
     if kernel.op != "conv":
         return CLASSES.index(_OPS.get(kernel.op, "other"))
     groups = np.asarray(kernel.groups)
@@ -153,7 +154,21 @@ def from_table(kernel: Kernel, where: Any = None) -> Columns:
     return Columns(np.full(count, kind_of(kernel), dtype=np.int8), *columns)
 
 
+def _as_convolution(kernel: Kernel) -> Kernel:
+    """Return a transposed convolution as the 1x1 convolution that does its multiply-adds."""
+    if kernel.op != "conv_transpose":
+        return kernel
+    return kernel._replace(
+        op="conv",
+        out_channels=kernel.out_channels * kernel.kernel[0] * kernel.kernel[1],
+        out_size=kernel.in_size,
+        kernel=(1, 1),
+        stride=(1, 1),
+    )
+
+
 def _scalars(kernel: Kernel) -> list[Any]:
+    kernel = _as_convolution(kernel)
     return [
         kernel.batch,
         kernel.in_channels,

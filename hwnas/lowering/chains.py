@@ -10,6 +10,10 @@ from .operators import canonical
 from .rules import Chain, Rules
 
 
+SIZED = ("upsample", "resize", "interpolate")
+"""Layers of whose second input only the size matters."""
+
+
 class Node(NamedTuple):
     """One operator of an expanded graph; `origin` is the layer that it belongs to.
 
@@ -25,8 +29,10 @@ def expand(graph: Graph) -> list[Node]:
     nodes: list[Node] = []
     last = {INPUT: INPUT}
     for i, layer in enumerate(graph.layers):
-        inputs = tuple(last[source] for source in layer.inputs)
-        nodes.append(Node(i, layer._replace(inputs=inputs, activation=None)))
+        read = layer.inputs[:1] if layer.op in SIZED else layer.inputs
+        inputs = tuple(last[source] for source in read)
+        plain = layer._replace(op=canonical(layer.op), inputs=inputs, activation=None)
+        nodes.append(Node(i, plain))
         if layer.activation is not None:
             op = canonical(layer.activation)
             channels, size = layer.out_channels, layer.out_size

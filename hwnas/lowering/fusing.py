@@ -33,6 +33,10 @@ WRITTEN_AS = {
     "tokens": "transpose",
     "join": "concat",
     "upsample": "resize",
+    "interpolate": "resize",
+    "group_softmax": "softmax",
+    "group_mean": "reduce",
+    "group_topk": "topk",
     "gemm": "matmul",
     "linear": "matmul",
 }
@@ -79,6 +83,9 @@ class Fuser:
         op = node.layer.op
         if op == "output":
             self._hand_out(node)
+        elif op == "source":
+            if self._block:
+                self._blocked.add(position)
         elif op in VIEWS or position in self._absorbed:
             self._view(position, node)
         elif op == "conv":
@@ -98,6 +105,8 @@ class Fuser:
             self._decomposed(position, node)
         elif op in SAME_SIZE:
             self._elementwise(position, node, op)
+        elif op == "conv_transpose":
+            self._transposed(position, node)
         elif op in ("concat", "upsample"):
             self._blocked_or_plain(position, node)
         elif op == "channels_last" and node.layer.inputs[0] in self._blocked:
@@ -133,6 +142,11 @@ class Fuser:
             self._blocked.add(position)
         plain = bool(self._block) and suits == "plain"
         self._emit(position, node, self._kernel(layer)._replace(plain=plain))
+
+    def _transposed(self, position: int, node: Node) -> None:
+        """Transposed convolutions run outside the blocked layout."""
+        self._layouts.leave(node.origin, node.layer.inputs[0])
+        self._emit(position, node, self._kernel(node.layer)._replace(plain=bool(self._block)))
 
     def _pool(self, position: int, node: Node) -> None:
         layer = node.layer
@@ -314,6 +328,8 @@ class Fuser:
         op = op or layer.op
         fused_add = False
         into, into_size = layer.in_channels, layer.in_size
+        if op in _GROUPED:
+            layer = layer._replace(groups=1)  # each group's channels are a row
         if op in _TRANSPOSES or op in ROWS:
             # The shape of the result does not matter, what moves together does.
             layer = layer._replace(out_channels=into, out_size=into_size, groups=1)
@@ -345,6 +361,8 @@ class Fuser:
 
 
 _TRANSPOSES = frozenset({"transpose", *(a for a, b in WRITTEN_AS.items() if b == "transpose")})
+
+_GROUPED = ("group_softmax", "group_topk", "group_mean", "group_norm")
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -45,7 +45,7 @@ class Layouts:
             # A fragment of a space: the row before it left its result in the blocked layout,
             # and has handed out what the stage before it ended with.
             self.blocked.add(INPUT)
-            if graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
+            if graph.handed_out and graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
                 self._copied.add(INPUT)
 
     def are_blocked(self, tensors: tuple[int, ...]) -> bool:

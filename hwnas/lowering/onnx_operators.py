@@ -8,10 +8,10 @@ import numpy as np
 
 from ..architecture.graph import Layer
 from .operators import UNARY
-from .weights import Weights
+from .weights import NORM_EPSILON, Weights
 
 ATTENTION_SCALE = np.float32(0.125)
-RANKS = {"tokens": 3, "merge": 3, "heads": 4, "keys": 4, "gemm": 2}
+RANKS = {"tokens": 3, "merge": 3, "heads": 4, "keys": 4, "gemm": 2, "unflatten": 4}
 """Axes of a result where the operator decides; elsewhere it has those of its input."""
 
 _ONNX_NAMES = {ours: theirs for theirs, ours in reversed(UNARY.items())}
@@ -24,9 +24,18 @@ class NodeWriter(Protocol):
     weights: Weights
     batch: int
     ranks: dict[str, int]
+    owners: dict[str, str]
+
+    def weighted(self, owner: str, kind: str, bias: bool) -> list[str]:
+        """Add the weight of a layer, and its bias where it has one; return their names."""
 
     def node(self, op: str, name: str, inputs: list[str], output: str, **attributes: Any) -> None:
         """Add a node."""
+
+    def nodes(
+        self, op: str, name: str, inputs: list[str], outputs: list[str], **attributes: Any
+    ) -> None:
+        """Add a node with several results."""
 
     def constant(self, name: str, value: Any) -> str:
         """Add a constant and return its name."""
@@ -62,6 +71,37 @@ def write(writer: NodeWriter, name: str, layer: Layer, sources: list[str], outpu
                 "Resize", name, [source, "", scales], output,
                 mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
             )  # fmt: skip
+        case "resize" | "interpolate":
+            linear = layer.op == "interpolate"
+            shape = np.array([batch, channels, *layer.out_size], np.int64)
+            sizes = writer.constant(f"{name}.sizes", shape)
+            writer.node(
+                "Resize", name, [source, "", "", sizes], output,
+                mode="linear" if linear else "nearest",
+                coordinate_transformation_mode="align_corners" if linear else "asymmetric",
+                nearest_mode="floor",
+            )  # fmt: skip
+        case "conv_transpose":
+            inputs = [source, *writer.weighted(writer.owners[name], "conv", layer.bias)]
+            kernel, stride = list(layer.kernel), list(layer.stride)
+            writer.node("ConvTranspose", name, inputs, output, kernel_shape=kernel, strides=stride)
+        case "group_norm":
+            _group_norm(writer, name, layer, source, output)
+        case "gain":
+            # Without axes: runtimes then multiply the convolution's weights once, beforehand.
+            value = writer.constant(f"{name}.gain", writer.weights[f"{name}.gain"].reshape(()))
+            writer.node("Mul", name, [source, value], output)
+        case "expand":
+            each, size = int(layer.in_channels), layer.out_size
+            _reshaped(writer, f"{name}_apart", source, f"{name}_parts", [batch, each, 1, *size])
+            many = np.array([batch, each, channels // each, *size], np.int64)
+            inputs = [f"{name}_parts", writer.constant(f"{name}.many", many)]
+            writer.node("Expand", name, inputs, f"{name}_many")
+            _reshaped(writer, name, f"{name}_many", output, [batch, channels, *size])
+        case "group_softmax" | "group_topk" | "group_mean":
+            _in_groups(writer, name, layer, source, output)
+        case "unflatten":
+            _reshaped(writer, name, source, output, [batch, channels, *layer.out_size])
         case "shuffle":
             height, width = layer.out_size
             apart = [batch, heads, channels // heads, height, width]
@@ -85,11 +125,7 @@ def write(writer: NodeWriter, name: str, layer: Layer, sources: list[str], outpu
             writer.node("MatMul", name, inputs, f"{name}_product")
             writer.node("Add", f"{name}_bias", [f"{name}_product", bias], output)
         case "gemm":
-            inputs = [
-                f"{name}_flat",
-                writer.constant(f"{name}.weight", writer.weights[f"{name}.linear.weight"]),
-                writer.constant(f"{name}.bias", writer.weights[f"{name}.linear.bias"]),
-            ]
+            inputs = [f"{name}_flat", *writer.weighted(writer.owners[name], "linear", bias=True)]
             writer.node("Flatten", f"{name}_flatten", [source], f"{name}_flat")
             writer.node("Gemm", name, inputs, output, transB=1)
         case "matmul":
@@ -109,6 +145,55 @@ def write(writer: NodeWriter, name: str, layer: Layer, sources: list[str], outpu
             writer.node(_ONNX_NAMES[known], name, sources, output)
         case unknown:
             raise ValueError(f"no ONNX operator for the layer '{unknown}'")
+
+
+def _group_norm(writer: NodeWriter, name: str, layer: Layer, source: str, output: str) -> None:
+    """Normalise groups as one long channel each, then scale and shift each channel.
+
+    Operator sets before 21 have no operator for it; this is what exporters write.
+    """
+    groups, channels = int(layer.groups), int(layer.out_channels)
+    whole = [writer.batch, channels, *layer.out_size]
+    ones = writer.constant(f"group_norm.ones{groups}", np.ones(groups, np.float32))
+    zeros = writer.constant(f"group_norm.zeros{groups}", np.zeros(groups, np.float32))
+    _reshaped(writer, f"{name}_apart", source, f"{name}_parts", [writer.batch, groups, -1])
+    inputs = [f"{name}_parts", ones, zeros]
+    writer.node("InstanceNormalization", name, inputs, f"{name}_even", epsilon=NORM_EPSILON)
+    _reshaped(writer, f"{name}_together", f"{name}_even", f"{name}_whole", whole)
+    owner = writer.owners[name]
+    weight, bias = (
+        writer.constant(
+            f"{owner}.norm.{key}", writer.weights[f"{owner}.norm.{key}"].reshape(-1, 1, 1)
+        )
+        for key in ("weight", "bias")
+    )
+    writer.node("Mul", f"{name}_scale", [f"{name}_whole", weight], f"{name}_scaled")
+    writer.node("Add", f"{name}_shift", [f"{name}_scaled", bias], output)
+
+
+def _in_groups(writer: NodeWriter, name: str, layer: Layer, source: str, output: str) -> None:
+    """Work along the channels of each group: [batch, groups, channels, height, width]."""
+    groups, size = int(layer.groups), layer.out_size
+    apart = [writer.batch, groups, int(layer.in_channels), *size]
+    _reshaped(writer, f"{name}_apart", source, f"{name}_parts", apart)
+    inputs, result = [f"{name}_parts"], f"{name}_result"
+    if layer.op == "group_softmax":
+        writer.node("Softmax", name, inputs, result, axis=2)
+    elif layer.op == "group_mean":
+        writer.node("ReduceMean", name, inputs, result, axes=[2], keepdims=1)
+    else:
+        count = np.array([int(layer.out_channels) // groups], np.int64)
+        inputs.append(writer.constant(f"{name}.count", count))
+        writer.nodes("TopK", name, inputs, [result, f"{name}_places"], axis=2)
+    whole = [writer.batch, int(layer.out_channels), *size]
+    _reshaped(writer, f"{name}_together", result, output, whole)
+
+
+def _reshaped(
+    writer: NodeWriter, name: str, source: str, output: str, shape: list[int]
+) -> None:
+    sizes = writer.constant(f"{name}.shape", np.array(shape, np.int64))
+    writer.node("Reshape", f"{name}_reshape", [source, sizes], output)
 
 
 def _gelu(writer: NodeWriter, name: str, source: str, output: str) -> None:

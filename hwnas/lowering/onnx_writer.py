@@ -9,7 +9,7 @@ import numpy as np
 from .. import __version__
 from ..architecture.graph import INPUT, Graph, Layer
 from .onnx_operators import RANKS, write
-from .weights import NORM_EPSILON, Weights, folded, names
+from .weights import NORM_EPSILON, Weights, folded, names, output_name, owners
 
 if TYPE_CHECKING:
     import onnx
@@ -25,8 +25,12 @@ def to_onnx(
     *,
     fold_norm: bool = True,
     metadata: dict[str, str] | None = None,
+    input_name: str = IMAGES,
 ) -> onnx.ModelProto:
     """Return an ONNX model: input `images` [batch, 3, height, width], outputs `C2` to `C5`.
+
+    A detector's outputs have the names that `output_name` gives; layers that share weights share
+    an initializer.
 
     Args:
         graph: what `lower` returns.
@@ -34,17 +38,19 @@ def to_onnx(
         fold_norm: fold each normalisation into its convolution, as runtimes do; otherwise write
             it as a node of its own.
         metadata: further properties of the model.
+        input_name: what the input is called.
     """
-    writer = _Writer(weights, fold_norm, graph.batch)
-    tensors = {INPUT: IMAGES}
+    writer = _Writer(weights, fold_norm, graph.batch, input_name)
+    tensors = {INPUT: input_name}
     outputs: list[tuple[str, Layer]] = []
     handed_out = {
-        layer.inputs[0]: f"C{layer.stage}" for layer in graph.layers if layer.op == "output"
+        layer.inputs[0]: output_name(layer) for layer in graph.layers if layer.op == "output"
     }
     labels = names(graph)
+    writer.owners = dict(zip(labels, owners(graph), strict=True))
     for i, (name, layer) in enumerate(zip(labels, graph.layers, strict=True)):
         if layer.op == "output":
-            outputs.append((f"C{layer.stage}", layer))
+            outputs.append((output_name(layer), layer))
             continue
         if layer.op == "part":
             continue  # written by the split that it belongs to
@@ -59,16 +65,18 @@ def to_onnx(
 
 
 class _Writer:
-    def __init__(self, weights: Weights, fold_norm: bool, batch: int) -> None:
+    def __init__(self, weights: Weights, fold_norm: bool, batch: int, input_name: str) -> None:
         from onnx import helper
 
         self._helper = helper
         self.weights = weights
         self.batch = batch
-        self.ranks = {IMAGES: 4}
+        self.owners: dict[str, str] = {}
+        self.input = input_name
+        self.ranks = {input_name: 4}
         self._fold_norm = fold_norm
         self._nodes: list[Any] = []
-        self._constants: list[tuple[str, Any]] = []
+        self._constants: dict[str, Any] = {}
         self._clip: list[str] = []
 
     def split(self, name: str, source: str, parts: list[str]) -> None:
@@ -81,7 +89,7 @@ class _Writer:
         self.ranks[output] = RANKS.get(layer.op, self.ranks[sources[0]])
         last = output if layer.activation is None else f"{name}_linear"
         kernel, stride = list(layer.kernel), list(layer.stride)
-        padding = [k // 2 for k in layer.kernel] * 2
+        padding = [layer.dilation * (k // 2) for k in layer.kernel] * 2
         if layer.op == "conv" and not _is_padded(layer):
             padding = [0, 0, 0, 0]
         match layer.op:
@@ -117,7 +125,7 @@ class _Writer:
         body = helper.make_graph(
             self._nodes,
             "backbone",
-            [tensor(IMAGES, graph.channels, graph.size)],
+            [tensor(self.input, graph.channels, graph.size)],
             [tensor(name, layer.out_channels, layer.out_size) for name, layer in outputs],
         )
         model = helper.make_model(
@@ -127,7 +135,7 @@ class _Writer:
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
-        for name, value in self._constants:
+        for name, value in self._constants.items():
             # Filled in place: handed to the graph and the model above, weights are copied twice.
             constant = model.graph.initializer.add()
             constant.name = name
@@ -147,24 +155,35 @@ class _Writer:
             "pads": padding,
             "group": int(layer.groups),
         }
-        if self._fold_norm:
-            weight, bias = folded(self.weights, name)
-            inputs = [
-                source,
-                self.constant(f"{name}.weight", weight),
-                self.constant(f"{name}.bias", bias),
-            ]
+        if layer.dilation > 1:
+            attributes["dilations"] = [layer.dilation] * 2
+        owner = self.owners[name]
+        if not layer.norm:
+            inputs = [source, *self.weighted(owner, "conv", layer.bias)]
             self.node("Conv", name, inputs, output, **attributes)
             return
-        weight = self.weights[f"{name}.conv.weight"]
-        inputs = [source, self.constant(f"{name}.weight", weight)]
+        if self._fold_norm:
+            inputs = [source, f"{owner}.weight", f"{owner}.bias"]
+            if inputs[1] not in self._constants:
+                for key, value in zip(inputs[1:], folded(self.weights, owner), strict=True):
+                    self.constant(key, value)
+            self.node("Conv", name, inputs, output, **attributes)
+            return
+        inputs = [source, *self.weighted(owner, "conv", bias=False)]
         self.node("Conv", name, inputs, f"{name}_conv", **attributes)
         norm = [
-            self.constant(f"{name}.norm.{key}", self.weights[f"{name}.norm.{key}"])
+            self.constant(f"{owner}.norm.{key}", self.weights[f"{owner}.norm.{key}"])
             for key in ("weight", "bias", "running_mean", "running_var")
         ]
         inputs = [f"{name}_conv", *norm]
         self.node("BatchNormalization", f"{name}_norm", inputs, output, epsilon=NORM_EPSILON)
+
+    def weighted(self, owner: str, kind: str, bias: bool) -> list[str]:
+        """Return the constants of a layer's weight, and of its bias where it has one."""
+        return [
+            self.constant(f"{owner}.{key}", self.weights[f"{owner}.{kind}.{key}"])
+            for key in ("weight", "bias")[: 1 + bias]
+        ]
 
     def _activation(
         self, name: str, layer: Layer, activation: str, source: str, output: str
@@ -179,14 +198,21 @@ class _Writer:
         self.node("Clip", f"{name}_relu6", [source, *self._clip], output)
 
     def constant(self, name: str, value: Any) -> str:
-        self._constants.append((name, value))
+        self._constants[name] = value  # layers that share weights name the same
         return name
 
     def node(self, op: str, name: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self._nodes.append(self._helper.make_node(op, inputs, [output], name=name, **attributes))
+        self.nodes(op, name, inputs, [output], **attributes)
+
+    def nodes(
+        self, op: str, name: str, inputs: list[str], outputs: list[str], **attributes: Any
+    ) -> None:
+        self._nodes.append(self._helper.make_node(op, inputs, outputs, name=name, **attributes))
 
 
 def _is_padded(layer: Layer) -> bool:
     """Whether a convolution's result has the size that padding by kernel // 2 gives it."""
     kernel, stride = layer.kernel[0], layer.stride[0]
-    return (layer.in_size[0] + 2 * (kernel // 2) - kernel) // stride + 1 == layer.out_size[0]
+    reach = layer.dilation * (kernel - 1) + 1
+    padding = layer.dilation * (kernel // 2)
+    return (layer.in_size[0] + 2 * padding - reach) // stride + 1 == layer.out_size[0]

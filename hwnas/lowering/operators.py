@@ -79,6 +79,7 @@ REDUCING = {
 }
 
 MOVING = {
+    "TopK": "topk",
     "Concat": "concat",
     "Slice": "slice",
     "Split": "split",
@@ -128,10 +129,12 @@ CANONICAL = {
     "hardswish": "hard_swish",
     "hardsigmoid": "hard_sigmoid",
     "leakyrelu": "leaky_relu",
+    "gain": "scale",
+    "unflatten": "view",
 }
-"""Activations by the name of a layer's attribute that is not an operator's."""
+"""Layers and activations whose name is not that of their operator."""
 
 
-def canonical(activation: str) -> str:
-    """Return the operator of an activation's name."""
-    return CANONICAL.get(activation, activation)
+def canonical(name: str) -> str:
+    """Return the operator of an activation's or a layer's name."""
+    return CANONICAL.get(name, name)
