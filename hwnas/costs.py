@@ -70,14 +70,24 @@ def mmcv_flops(graph: Graph, rule: str) -> Any:
     detector adds to its backbone counts 1 per element with a bias, 2 per normalised element and 1
     per ReLU element.
     """
-    return sum(macs(layer) + _mmcv_extra(layer, rule) * layer.runs for layer in graph.layers)
+    return sum(mmcv_by_part(graph, rule).values())
+
+
+def mmcv_by_part(graph: Graph, rule: str) -> dict[str, Any]:
+    """Return `mmcv_flops` by part of a detector; the backbone's share has the key ''."""
+    found: dict[str, Any] = {}
+    for layer in graph.layers:
+        if layer.op != "output":
+            count = macs(layer) + _mmcv_extra(layer, rule) * layer.runs
+            found[layer.part] = found.get(layer.part, 0) + count
+    return found
 
 
 def _mmcv_extra(layer: Layer, rule: str) -> Any:
     extra: Any = 0
     if layer.part:
         terms = (layer.bias, 2 * (layer.norm or layer.op == "group_norm"), bool(layer.activation))
-        return sum(terms) * elements(layer) if layer.op != "output" else 0
+        return sum(terms) * elements(layer)
     if rule in ("maedet", "mobilenetv2") and layer.norm:
         extra += 2 * elements(layer)
     if rule in ("resnet", "mobilenetv2") and layer.activation is not None:

@@ -45,6 +45,14 @@ def resolution_option(help: str) -> Callable[[F], F]:
     return click.option("--resolution", type=RESOLUTION, metavar="H|HxW", help=help)
 
 
+detector_option = click.option(
+    "--detector",
+    metavar="NAME[:FIELD=N,...]",
+    help="Count the whole detector: retinanet, fcos, gfl, yolof, ssdlite, mask-rcnn or scnet; "
+    "gfl:width=192,classes=20 for example.",
+)
+
+
 def resolve_device(name: str | None) -> str:
     """Return the device meant, and say which it is where the user named none."""
     if name:

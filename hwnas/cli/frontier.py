@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import device_option, json_option, resolution_option, resolve_device
+from .arguments import (
+    detector_option,
+    device_option,
+    json_option,
+    resolution_option,
+    resolve_device,
+)
 from .render import emit, say, table
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--space", metavar="NAME|FILE", help="By default the device's.")
 @resolution_option(help="Input HxW for costs; by default the device's.")
+@detector_option
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to make.")
 @json_option
 def command(
@@ -47,6 +54,7 @@ def command(
     budgets: tuple[str, ...],
     space: str | None,
     resolution: Size | None,
+    detector: str | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,7 +70,7 @@ def command(
     from ..workflows.runs import free_path
 
     span = Span(quantity, parse_amount(low, quantity), parse_amount(high, quantity), points)
-    request = Request(budgets, resolve_device(device), space, resolution)
+    request = Request(budgets, resolve_device(device), space, resolution, detector=detector)
     bar = _Bar()
     try:
         document = frontier(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import RESOLUTION, json_option, resolve_architecture
+from .arguments import RESOLUTION, detector_option, json_option, resolve_architecture
 from .render import emit, say
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=float, default=2.0, show_default=True, help="Least time to measure."
 )
+@detector_option
 @json_option
 def command(
     model: str,
@@ -31,22 +32,35 @@ def command(
     resolution: Size | None,
     batch: int | None,
     seconds: float,
+    detector: str | None,
     as_json: bool,
 ) -> None:
     """Time MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    from ..architecture.detectors import parse
     from ..units import format_seconds
     from ..workflows.measure import measure
 
     source: Any = Path(model) if Path(model).suffix == ".onnx" else resolve_architecture(model)
-    document = measure(source, device, resolution, batch, seconds)
+    document = measure(
+        source,
+        device,
+        resolution,
+        batch,
+        seconds,
+        detector=parse(detector) if detector else None,
+    )
     if document["contended"]:
         say(
             "contended: other processes took part of the wall time "
             f"({format_seconds(document['wall_s'])}); the CPU time is reported."
         )
+    parts = document.get("parts_s", {})
+    how = (
+        " + ".join(f"{name} {format_seconds(each)}" for name, each in parts.items())
+        or f"median of {len(document['samples_s'])} runs"
+    )
     text = (
-        f"{format_seconds(document['latency_s'])} on {document['device']}: median of "
-        f"{len(document['samples_s'])} runs "
+        f"{format_seconds(document['latency_s'])} on {document['device']}: {how} "
         f"(wall {format_seconds(document['wall_s'])}, CPU {format_seconds(document['cpu_s'])})"
     )
     emit(document, text, as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .arguments import (
+    detector_option,
     device_option,
     json_option,
     resolution_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     help="A size that the ONNX file leaves open, by its name there; may be repeated.",
 )
 @click.option("--confidence", type=float, default=0.9, show_default=True, help="Of the interval.")
+@detector_option
 @click.option("--layers", is_flag=True, help="Print every kernel, not the ten longest.")
 @json_option
 def command(
@@ -41,17 +43,22 @@ def command(
     batch: int | None,
     dims: tuple[str, ...],
     confidence: float,
+    detector: str | None,
     layers: bool,
     as_json: bool,
 ) -> None:
     """Predict the latency of MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    from ..architecture.detectors import parse
     from ..devices import spec
+    from ..errors import UsageError
     from ..units import format_seconds
     from ..workflows.predict import predict
 
     place = spec.load(resolve_device(device))
     graph = resolve_graph(model, resolution, batch, place, dims)
-    result = predict(graph, place, confidence)
+    if detector and graph.labels:
+        raise UsageError("--detector goes with an architecture; an ONNX file is taken as it is.")
+    result = predict(graph, place, confidence, detector=parse(detector) if detector else None)
     p = result.prediction
     low, high = map(format_seconds, p.interval_s)
     lines = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import (
+    detector_option,
     device_option,
     json_option,
     resolution_option,
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     help="Keep the upper end of this interval of a predicted latency inside the budget, not the "
     "prediction alone; 0.95 for example.",
 )
+@detector_option
 @click.option(
     "--verify",
     is_flag=True,
@@ -105,6 +107,7 @@ def command(
     alpha: str,
     feature_size: bool,
     confidence: float | None,
+    detector: str | None,
     verify: bool,
     out: Path | None,
     resume: Path | None,
@@ -146,6 +149,7 @@ def command(
             _alpha(alpha),
             feature_size,
             confidence,
+            detector=detector,
         )
         bar = _Bar(settings.iterations or ITERATIONS)
         if verify:
@@ -224,9 +228,10 @@ def _text(document: dict[str, Any]) -> str:
             cost += f" ({budget['confidence'] * 100:g}% interval {low} to {high})"
         lines.append(f"{cost}, the budget was {str(limit).partition('<= ')[2]}")
     costs = document["costs"]
+    whole = f"; {document['detector']} included" if document.get("detector") else ""
     lines.append(
         f"{format_amount(costs['flops'], 'flops')} FLOPs, "
-        f"{format_amount(costs['params'], 'params')} parameters, {costs['layers']} layers"
+        f"{format_amount(costs['params'], 'params')} parameters, {costs['layers']} layers{whole}"
     )
     for number, other in enumerate(document.get("alternatives", []), 2):
         costs = other["costs"]

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .arguments import RESOLUTION, json_option, resolution_option, resolve_architecture
+from .arguments import (
+    RESOLUTION,
+    detector_option,
+    json_option,
+    resolution_option,
+    resolve_architecture,
+)
 from .render import emit, table
 
 if TYPE_CHECKING:
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--entropy-resolution", type=RESOLUTION, default="384", show_default=True, metavar="H|HxW"
 )
+@detector_option
 @json_option
 def command(
     arch: str | None,
@@ -52,6 +59,7 @@ def command(
     precision: str,
     flops_convention: str,
     entropy_resolution: Size,
+    detector: str | None,
     as_json: bool,
 ) -> None:
     """Show ARCH: a zoo name, a JSON file, or a run folder. Or show a space with --space."""
@@ -62,6 +70,7 @@ def command(
         return
     from .. import costs
     from ..architecture import lower, to_document
+    from ..architecture.detectors import attach, parse
     from ..devices.spec import BYTES_PER_VALUE
     from ..scores.entropy import EntropyScore
     from ..units import format_amount
@@ -70,8 +79,20 @@ def command(
     size = resolution or (224, 224)
     graph = lower(architecture, size, batch=batch)
     rule = architecture.flops_rule
-    flops = costs.mmcv_flops(graph, rule) if flops_convention == "mmcv" else costs.flops(graph)
-    memory = costs.peak_memory_bytes(graph, bytes_per_value=BYTES_PER_VALUE[precision])
+    graphs = [part.graph for part in attach(graph, parse(detector))] if detector else [graph]
+    by_part: dict[str, dict[str, int]] = {}
+    for each in graphs:
+        found = costs.mmcv_by_part(each, rule) if flops_convention == "mmcv" else {}
+        for layer in each.layers:
+            if layer.op != "output":
+                part = by_part.setdefault(layer.part or "backbone", {"flops": 0, "params": 0})
+                part["flops"] += 0 if found else costs.macs(layer)
+                part["params"] += costs.params(layer)
+        for key, value in found.items():
+            by_part[key or "backbone"]["flops"] += value
+    flops = sum(part["flops"] for part in by_part.values())
+    width = BYTES_PER_VALUE[precision]
+    memory = max(costs.peak_memory_bytes(each, bytes_per_value=width) for each in graphs)
     entropy = EntropyScore(resolution=entropy_resolution)(architecture)
     outputs = {stage: layer.out_channels for stage, layer in graph.outputs().items()}
     outputs[1] = next(
@@ -85,7 +106,7 @@ def command(
         "flops": flops,
         "flops_convention": flops_convention,
         "flops_rule": rule if flops_convention == "mmcv" else None,
-        "params": costs.total_params(graph),
+        "params": sum(part["params"] for part in by_part.values()),
         "layers": costs.main_layers(graph),
         "memory_bytes": memory,
         "memory_precision": precision,
@@ -102,6 +123,8 @@ def command(
             }
             for stage, rows in enumerate(architecture.stages, 1)
         ],
+        "detector": detector,
+        "parts": by_part,
         "architecture": to_document(architecture),
     }
     counted = "multiply-adds" if flops_convention == "conv" else f"as mmcv counts ({rule})"
@@ -116,6 +139,12 @@ def command(
         f"entropy  {entropy.score:.2f} at {entropy_resolution[0]}x{entropy_resolution[1]}: "
         + ", ".join(f"C{i} {h:.2f}" for i, h in enumerate(entropy.stages, 1)),
     ]
+    if detector:
+        shown = [[f"{detector}, by part", "FLOPs", "params"]]
+        for name, part in by_part.items():
+            amounts = [format_amount(part[key], key) for key in ("flops", "params")]
+            shown.append([name, *amounts])
+        lines += ["", table(shown)]
     emit(document, "\n".join(lines), as_json)
 
 

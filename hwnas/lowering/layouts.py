@@ -45,7 +45,12 @@ class Layouts:
             # A fragment of a space: the row before it left its result in the blocked layout,
             # and has handed out what the stage before it ended with.
             self.blocked.add(INPUT)
-            if graph.handed_out and graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
+            if (
+                graph.handed_out
+                and graph.layers
+                and graph.layers[0].stage > 2
+                and graph.layers[0].op != "output"
+            ):
                 self._copied.add(INPUT)
 
     def are_blocked(self, tensors: tuple[int, ...]) -> bool:
@@ -91,11 +96,11 @@ class Layouts:
     def suits(self, layer: Layer) -> str:
         """Return how a convolution runs: `blocked`, `direct` (from plain to blocked) or `plain`."""
         into, out, groups = layer.in_channels, layer.out_channels, layer.groups
+        if whole(into) and whole(groups) and groups == 1 and into < self.block:
+            return "direct"
         if not (whole(into) and whole(out) and whole(groups)):
             return "blocked"
         if groups == 1:
-            if into < self.block:
-                return "direct"
             return "plain" if into % self._alignment else "blocked"
         if out % self._alignment:
             return "plain"

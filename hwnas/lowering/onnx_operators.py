@@ -189,9 +189,7 @@ def _in_groups(writer: NodeWriter, name: str, layer: Layer, source: str, output:
     _reshaped(writer, f"{name}_together", result, output, whole)
 
 
-def _reshaped(
-    writer: NodeWriter, name: str, source: str, output: str, shape: list[int]
-) -> None:
+def _reshaped(writer: NodeWriter, name: str, source: str, output: str, shape: list[int]) -> None:
     sizes = writer.constant(f"{name}.shape", np.array(shape, np.int64))
     writer.node("Reshape", f"{name}_reshape", [source, sizes], output)
 

@@ -35,6 +35,7 @@ EXECUTED = {
     **operators.RESIZING,
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), "conv"),
     "QLinearAdd": "add",
+    "ConvTranspose": "conv_transpose",
     "QLinearAveragePool": "avg_pool",
     "NhwcMaxPool": "max_pool",
     "QuantizeLinear": "quantize",

@@ -106,6 +106,7 @@ def frontier(
         "quantity": span.quantity,
         "device": problem.questions[position].device.name,
         "space": problem.space.name,
+        "detector": request.detector,
         "budgets": [str(q) for k, q in enumerate(problem.questions) if k != position],
         "points": curve,
         "known": [
@@ -126,7 +127,7 @@ def frontier(
 def _understood(problem: Problem, position: int, span: Span) -> list[str]:
     low, high = (format_amount(end, span.quantity) for end in (span.low, span.high))
     lines = problem.understood()
-    lines[1 + position] += f"; {span.points} budgets from {low} to {high}"
+    lines[position - len(problem.questions)] += f"; {span.points} budgets from {low} to {high}"
     return lines
 
 

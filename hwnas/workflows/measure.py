@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..architecture.detectors import Detector, Part, attach
 from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import Size
 from ..devices import spec
@@ -20,8 +21,12 @@ def measure(
     resolution: Size | None = None,
     batch: int | None = None,
     seconds: float = 2.0,
+    *,
+    detector: Detector | None = None,
 ) -> dict[str, Any]:
     """Return the measured latency of an architecture or an ONNX file as a JSON document.
+
+    With a detector its graphs are timed one after the other, and their times added up.
 
     Raises:
         UsageError: the file cannot be read.
@@ -34,20 +39,25 @@ def measure(
             f"'{device}' cannot be reached from here; 'hwnas predict' answers without it."
         )
     if isinstance(model, Path):
-        if resolution or batch:
+        if resolution or batch or detector:
             raise UsageError(
-                "an ONNX file has its own input size: leave --resolution and --batch out."
+                "an ONNX file has its own input size and layers: leave --resolution, --batch and "
+                "--detector out."
             )
         try:
-            data = model.read_bytes()
+            models = {"": model.read_bytes()}
         except OSError as error:
             raise UsageError(f"cannot read {model}: {error.strerror}.") from None
     else:
         graph = lower(model, resolution or place.resolution, batch=batch or place.batch)
-        data = to_onnx(graph, filler(graph)).SerializeToString()
+        parts = attach(graph, detector) if detector else (Part("", graph),)
+        models = {
+            part.name: to_onnx(part.graph, filler(part.graph)).SerializeToString() for part in parts
+        }
     runtime = connect(place)
-    measured = runtime.measure(data, least_s=seconds)
-    return {
+    each = {name: runtime.measure(data, least_s=seconds) for name, data in models.items()}
+    measured = next(iter(each.values()))
+    document = {
         "schema": "hwnas.measure/1",
         "device": place.name,
         "latency_s": measured.latency_s,
@@ -58,3 +68,11 @@ def measure(
         "cpu_samples_s": list(measured.cpu_samples_s),
         "environment": runtime.environment(),
     }
+    if len(each) > 1:
+        document["parts_s"] = {name: one.latency_s for name, one in each.items()}
+        for key in ("latency_s", "wall_s", "cpu_s"):
+            document[key] = sum(getattr(one, key) for one in each.values())
+        document["contended"] = any(one.contended for one in each.values())
+        # Samples of different graphs belong to none of them together.
+        del document["samples_s"], document["cpu_samples_s"]
+    return document

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..architecture.detectors import Detector, attach
 from ..architecture.graph import Graph
 from ..devices.spec import DeviceSpec
 from ..errors import HwnasError
@@ -57,18 +58,29 @@ class NetworkPrediction:
         }
 
 
-def predict(graph: Graph, device: DeviceSpec, confidence: float = 0.9) -> NetworkPrediction:
-    """Return the predicted latency of a graph on a device.
+def predict(
+    graph: Graph,
+    device: DeviceSpec,
+    confidence: float = 0.9,
+    *,
+    detector: Detector | None = None,
+) -> NetworkPrediction:
+    """Return the predicted latency of a graph on a device, or of a detector with this backbone.
 
     Raises:
         HwnasError: the device has no predictor yet.
         UsageError: the confidence is one that the predictor is not calibrated for.
     """
-    fused = fuse_layers(graph, device.fusion)
-    labels = names(graph)
-    kernels = [kernel for _, kernel in fused]
+    graphs = [part.graph for part in attach(graph, detector)] if detector else [graph]
+    kernels: list[Kernel] = []
+    labels: list[str] = []
+    for each in graphs:
+        found = names(each)
+        for i, kernel in fuse_layers(each, device.fusion):
+            kernels.append(kernel)
+            labels.append(found[i])
     prediction = load_predictor(device).predict(kernels, confidence)
-    return NetworkPrediction(prediction, tuple(kernels), tuple(labels[i] for i, _ in fused))
+    return NetworkPrediction(prediction, tuple(kernels), tuple(labels))
 
 
 def load_predictor(device: DeviceSpec) -> Predictor:

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..architecture import spaces
+from ..architecture import detectors, spaces
+from ..architecture.detectors import Detector
 from ..architecture.genotype import Architecture, lower, to_document
 from ..architecture.graph import Size
 from ..architecture.spaces import Candidate, Space
 from ..budgets import Budget, parse, tightest
+from ..budgets.detection import WholeDetector
 from ..budgets.oracles import Oracle, PeakMemory, graph_oracle
 from ..devices import spec as device_specs
 from ..devices.spec import DeviceSpec
@@ -34,7 +36,8 @@ class Request:
     the device's. With a `confidence`, the upper end of that interval of a predicted latency must
     lie within the budget, not the prediction alone. `corrections` are devices, each with
     what a measured network took over what was predicted; `latency_share` is how much of a latency
-    budget predictions may use.
+    budget predictions may use. With a `detector`, such as `gfl`, FLOPs, parameters, memory and
+    latency are those of the whole detector.
     """
 
     budgets: tuple[str, ...]
@@ -47,6 +50,7 @@ class Request:
     confidence: float | None = None
     corrections: tuple[tuple[str, float], ...] = ()
     latency_share: float = 1.0
+    detector: str | None = None
 
     def __post_init__(self) -> None:
         self.score()
@@ -92,6 +96,10 @@ class Question:
 
     def __str__(self) -> str:
         """Return the budget as it was understood."""
+        whole = isinstance(self.oracle, WholeDetector) and self.budget.quantity != "layers"
+        return self._understood() + (" (the whole detector)" if whole else "")
+
+    def _understood(self) -> str:
         size = f"{self.oracle.resolution[0]}x{self.oracle.resolution[1]}"
         match self.budget.quantity:
             case "latency":
@@ -124,10 +132,13 @@ class Problem:
     score: EntropyScore
     questions: tuple[Question, ...]
     evaluator: Evaluator = field(compare=False)
+    detector: Detector | None = None
 
     def understood(self) -> list[str]:
         """Return what was understood, a line each."""
         lines = [f"space {self.space.name}: {self.space.about}"]
+        if self.detector is not None:
+            lines.append(f"detector {detectors.spelled(self.detector)}: {self.detector.about}")
         return lines + [str(question) for question in self.questions]
 
 
@@ -146,7 +157,7 @@ def understand(request: Request) -> Problem:
         [question.oracle for question in questions],
         [question.limit for question in questions],
     )
-    return Problem(device, space, score, questions, evaluator)
+    return Problem(device, space, score, questions, evaluator, _detector(request))
 
 
 def read(request: Request) -> tuple[DeviceSpec, Space, tuple[Question, ...]]:
@@ -167,6 +178,15 @@ def read(request: Request) -> tuple[DeviceSpec, Space, tuple[Question, ...]]:
     questions = tuple(_question(budget, device, request) for budget in budgets)
     multiples = (place.channel_multiple for place in (device, *(q.device for q in questions)))
     return device, space.aligned(math.lcm(*multiples)), questions
+
+
+def _detector(request: Request) -> Detector | None:
+    return detectors.parse(request.detector) if request.detector else None
+
+
+def _counted(oracle: Oracle, detector: Detector | None) -> Oracle:
+    """Return the oracle of a whole detector, or as it was where there is none."""
+    return oracle if detector is None else WholeDetector(oracle, detector)
 
 
 def starting_point(problem: Problem, start: Architecture | None) -> Candidate:
@@ -241,7 +261,7 @@ def costs_document(problem: Problem, architecture: Architecture) -> dict[str, An
             resolution = question.oracle.resolution
     graph = lower(architecture, resolution)
     document: dict[str, Any] = {
-        name: int(graph_oracle(name, resolution).cost(graph))
+        name: int(_counted(graph_oracle(name, resolution), problem.detector).cost(graph))
         for name in ("flops", "params", "layers")
     }
     document["resolution"] = list(resolution)
@@ -288,15 +308,16 @@ def _question(budget: Budget, device: DeviceSpec, request: Request) -> Question:
         oracle = graph_oracle(budget.quantity, request.resolution or device.resolution)
         if isinstance(oracle, PeakMemory):
             oracle = replace(oracle, bytes_per_value=device.bytes_per_value)
-        return Question(budget, oracle, device)
+        return Question(budget, _counted(oracle, _detector(request)), device)
     place = device_specs.load(budget.device)
     predictor = load_predictor(place)
     resolution = request.resolution or place.resolution
     correction = dict(request.corrections).get(place.name, 1.0)
     confidence = CONFIDENCE if request.confidence is None else request.confidence
+    oracle = LatencyOracle(predictor, place.fusion, resolution, place.batch, correction)
     return Question(
         budget,
-        LatencyOracle(predictor, place.fusion, resolution, place.batch, correction),
+        _counted(oracle, _detector(request)),
         place,
         predictor.card.network_quantiles.factors(confidence),
         confidence,

@@ -342,6 +342,7 @@ def _finish(
         **more,
         "device": problem.device.name,
         "space": problem.space.name,
+        "detector": request.detector,
         "resolution": list(size),
         "batch": problem.device.batch,
         "run": str(folder.path),

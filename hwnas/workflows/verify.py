@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..architecture import detectors
+from ..architecture.detectors import Detector
 from ..architecture.genotype import Architecture
 from ..architecture.graph import Size
 from ..errors import DeviceUnavailableError, HwnasError
@@ -33,7 +35,12 @@ class Timer(Protocol):
     """Times an architecture on a device (`workflows.measure.measure`)."""
 
     def __call__(
-        self, model: Architecture, device: str, resolution: Size | None = None
+        self,
+        model: Architecture,
+        device: str,
+        resolution: Size | None = None,
+        *,
+        detector: Detector | None = None,
     ) -> dict[str, Any]:
         """Return a document with `latency_s` and `contended`."""
 
@@ -91,7 +98,7 @@ def verified_search(
             break
         seen.add(found.architecture)
         requests.append(asked)
-        told.append(_measured(found, limits, request.resolution, timer))
+        told.append(_measured(found, limits, request, timer))
         tell(told[-1])
         if _verdict(told[-1]) == KEPT:
             break
@@ -147,12 +154,13 @@ def _measurable(request: Request) -> dict[str, float]:
 
 
 def _measured(
-    found: Result, limits: dict[str, float], resolution: Size | None, timer: Timer
+    found: Result, limits: dict[str, float], request: Request, timer: Timer
 ) -> dict[str, Any]:
     """Time a result on every device, and describe the round."""
     devices = {}
+    detector = detectors.parse(request.detector) if request.detector else None
     for device, limit in limits.items():
-        timed = timer(found.architecture, device, resolution)
+        timed = timer(found.architecture, device, request.resolution, detector=detector)
         devices[device] = {
             "limit_s": limit,
             "predicted_s": found.document["costs"]["latency_s"][device],

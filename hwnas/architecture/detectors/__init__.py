@@ -103,9 +103,7 @@ def _parts(b: GraphBuilder, detector: Detector, maps: Maps, batch: int) -> tuple
         b = GraphBuilder(regions.channels, regions.size, stage=0)
         b.part, b.runs = regions.name, regions.count
         regions.build(b, b.input)
-        parts.append(
-            Part(regions.name, b.build(batch=batch * regions.count), regions.count)
-        )
+        parts.append(Part(regions.name, b.build(batch=batch * regions.count), regions.count))
     return tuple(parts)
 
 

@@ -23,7 +23,9 @@ class ScNet:
     """
 
     name: ClassVar[str] = "scnet"
-    about: ClassVar[str] = "SCNet: three box heads, semantic features, global context, one mask head"
+    about: ClassVar[str] = (
+        "SCNet: three box heads, semantic features, global context, one mask head"
+    )
     stages: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
     width: int = 256
     classes: int = 80
@@ -48,9 +50,7 @@ class ScNet:
 
     def regions(self) -> tuple[Regions, ...]:
         """Return three box heads, the relay and the mask head; see `Detector.regions`."""
-        boxes = tuple(
-            Regions(f"box{i}", BOXES, self.width, (7, 7), self._box) for i in range(1, 4)
-        )
+        boxes = tuple(Regions(f"box{i}", BOXES, self.width, (7, 7), self._box) for i in range(1, 4))
         return (
             *boxes,
             Regions("relay", MASKS, HIDDEN, (1, 1), self._relay),
