@@ -10,7 +10,6 @@ from typing import Any
 
 from .architecture.graph import INPUT, Graph, Layer
 
-
 MULTIPLYING = ("conv", "conv_transpose", "linear", "gemm")
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import pytest
+from test_certified import SIZE as CERTIFIED_SIZE
+from test_certified import SPACES, scored
+from test_lowering import moved_statistics, run_onnx
+from test_onnx import executed, predicted
 
 from hwnas import costs
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.architecture.detectors import DETECTORS, Part, attach, parse, spelled
 from hwnas.budgets.detection import WholeDetector
 from hwnas.budgets.oracles import graph_oracle
+from hwnas.cli import main
 from hwnas.devices import spec
 from hwnas.errors import UsageError
 from hwnas.latency.columns import CLASSES, kind_of
@@ -27,10 +36,6 @@ from hwnas.scores.entropy import EntropyScore
 from hwnas.searchers.certified import Solver
 from hwnas.searchers.evaluator import Evaluator
 from hwnas.workflows.predict import load_predictor
-from test_certified import SIZE as CERTIFIED_SIZE
-from test_certified import SPACES, scored
-from test_lowering import moved_statistics, run_onnx
-from test_onnx import executed, predicted
 
 torch = pytest.importorskip("torch")
 
@@ -58,13 +63,13 @@ class DetectorContract:
 
     text: str
     levels: tuple[int, ...]
-    outputs: dict[str, dict[str, int]]
+    outputs: ClassVar[dict[str, dict[str, int]]]
 
     def parts(self, batch: int = 1) -> tuple[Part, ...]:
         found = attach(lower(SMALL, SIZE, batch=batch), parse(self.text))
         # As few regions as show that the batch is right.
         return tuple(
-            p if p.count == 1 else p._replace(graph=p.graph._replace(batch=2)) for p in found
+            p if p.count == 1 else replace(p, graph=p.graph._replace(batch=2)) for p in found
         )
 
     def test_outputs(self) -> None:
@@ -175,37 +180,37 @@ class DetectorContract:
 class TestRetinaNet(DetectorContract):
     text = "retinanet:width=32,classes=3"
     levels = (3, 4, 5, 6, 7)
-    outputs = {"image": {"scores": 27, "boxes": 36}}
+    outputs: ClassVar = {"image": {"scores": 27, "boxes": 36}}
 
 
 class TestFcos(DetectorContract):
     text = "fcos:width=32,classes=3"
     levels = (3, 4, 5, 6, 7)
-    outputs = {"image": {"scores": 3, "boxes": 4, "centerness": 1}}
+    outputs: ClassVar = {"image": {"scores": 3, "boxes": 4, "centerness": 1}}
 
 
 class TestGfl(DetectorContract):
     text = "gfl:width=32,classes=3"
     levels = (3, 4, 5, 6, 7)
-    outputs = {"image": {"scores": 3, "boxes": 68}}
+    outputs: ClassVar = {"image": {"scores": 3, "boxes": 68}}
 
 
 class TestYolof(DetectorContract):
     text = "yolof:width=32,classes=3"
     levels = (5,)
-    outputs = {"image": {"scores": 15, "boxes": 20}}
+    outputs: ClassVar = {"image": {"scores": 15, "boxes": 20}}
 
 
 class TestSsdLite(DetectorContract):
     text = "ssdlite:classes=3"
     levels = (4, 5, 6, 7, 8, 9)
-    outputs = {"image": {"scores": 24, "boxes": 24}}
+    outputs: ClassVar = {"image": {"scores": 24, "boxes": 24}}
 
 
 class TestMaskRcnn(DetectorContract):
     text = "mask-rcnn:width=32,classes=3"
     levels = (2, 3, 4, 5, 6)
-    outputs = {
+    outputs: ClassVar = {
         "image": {"features": 32, "objectness": 3, "proposals": 12},
         "box": {"scores": 4, "boxes": 12},
         "mask": {"masks": 3},
@@ -215,7 +220,7 @@ class TestMaskRcnn(DetectorContract):
 class TestScNet(DetectorContract):
     text = "scnet:width=32,classes=3"
     levels = (2, 3, 4, 5, 6)
-    outputs = {
+    outputs: ClassVar = {
         "image": {
             "features": 32, "objectness": 3, "proposals": 12, "semantics": 32, "context": 32,
         },
@@ -316,6 +321,8 @@ ORACLES: dict[str, Callable[[tuple[int, int]], Any]] = {
 @pytest.mark.parametrize("quantity", ORACLES)
 @pytest.mark.parametrize("name", DETECTORS)
 def test_costs_are_a_constant_and_a_sum_over_rows(name: str, quantity: str) -> None:
+    if quantity == "v100" and name not in ("fcos", "mask-rcnn"):
+        pytest.skip("the tables of this predictor take seconds")
     rng = np.random.default_rng(5)
     for space_name in ("resnet", "mobile"):
         space = spaces.load(space_name)
@@ -366,3 +373,86 @@ def test_certified_search_proves_the_best_detector(name: str, text: str) -> None
         graph = lower(SPACES[name].decode(found.candidate), CERTIFIED_SIZE)
         for oracle, limit in zip(oracles, limits, strict=True):
             assert oracle.cost(graph) <= limit * (1 + 1e-12)
+
+
+def test_the_command_line_takes_detectors(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*args: str, code: int = 0) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            main([*args, "--json"])
+        captured = capsys.readouterr()
+        assert ended.value.code == code, captured.err
+        return json.loads(captured.out) if captured.out else {"error": captured.err}
+
+    arch = tmp_path / "net.json"
+    arch.write_text(SMALL.renamed("net").to_json())
+    text = "fcos:width=32,classes=3"
+    shown = run("show", str(arch), "--detector", text, "--resolution", "96")
+    graph = attach(lower(SMALL, (96, 96)), parse(text))[0].graph
+    assert (shown["flops"], shown["params"]) == (costs.flops(graph), costs.total_params(graph))
+    assert list(shown["parts"]) == ["backbone", "neck", "head"]
+    for convention in ("conv", "mmcv"):
+        counted = run("show", "resnet50", "--detector", "scnet", "--flops-convention", convention)
+        assert counted["flops"] == sum(part["flops"] for part in counted["parts"].values())
+        plain = run("show", "resnet50", "--flops-convention", convention)
+        assert counted["parts"]["backbone"] == plain["parts"]["backbone"]
+
+    plain = run("predict", str(arch), "--device", "pixel2-cpu-fp32")
+    whole = run("predict", str(arch), "--device", "pixel2-cpu-fp32", "--detector", text)
+    assert whole["latency_s"] > plain["latency_s"]
+    budget = ["--budget", f"latency={1.5 * whole['latency_s'] * 1e3}ms", "--space", "mobile"]
+    device = ["--device", "pixel2-cpu-fp32", "--detector", text]
+    found = run("search", *budget, *device, "--out", str(tmp_path / "run"))
+    assert found["proven"]
+    assert found["detector"] == text
+    again = run("predict", str(tmp_path / "run"), *device)
+    assert again["latency_s"] == pytest.approx(found["budgets"][0]["cost"])
+    assert "(the whole detector)" in found["budgets"][0]["understood"]
+    cheapest = run("search", "--budget", "flops=1M", *device, code=3)
+    assert cheapest["costs"]["flops"] > 1e6
+
+    timed = ["--device", "cpu", "--resolution", "64", "--seconds", "0.01"]
+    one = run("measure", str(arch), *timed, "--detector", "yolof:width=32,classes=3")
+    assert one["samples_s"]
+    monkeypatch.setattr("hwnas.architecture.detectors.mask_rcnn.BOXES", 4)
+    monkeypatch.setattr("hwnas.architecture.detectors.mask_rcnn.MASKS", 2)
+    many = run("measure", str(arch), *timed, "--detector", "mask-rcnn:width=32,classes=3")
+    assert many["latency_s"] == pytest.approx(sum(many["parts_s"].values()))
+    assert list(many["parts_s"]) == ["image", "box", "mask"]
+
+    for name in ("fcos", "scnet"):
+        text = f"{name}:width=32,classes=3"
+        path = tmp_path / f"{name}.onnx"
+        out = ["--format", "onnx", "--out", str(path), "--resolution", "96", "--detector", text]
+        exported = run("export", str(arch), *out)
+        for part in exported["parts"]:
+            model = onnx.load(part["path"])
+            onnx.checker.check_model(model, full_check=True)
+            assert [o.name for o in model.graph.output] == [o["name"] for o in part["outputs"]]
+        assert "exists already" in run("export", str(arch), *out, code=2)["error"]
+    refused = run("export", str(arch), "--format", "tinynas", "--detector", "fcos", code=2)
+    assert "not written as 'tinynas'" in refused["error"]
+
+
+def test_the_source_runs_without_hwnas(tmp_path: Path) -> None:
+    from hwnas.lowering.detector_writer import to_source, to_torch
+
+    detector = parse("scnet:width=32,classes=3")
+    (tmp_path / "net.py").write_text(to_source(SMALL, detector))
+    parts = {name: part.eval() for name, part in to_torch(SMALL, detector).items()}
+    images = torch.randn(1, 3, 64, 96)
+    torch.save({name: part.state_dict() for name, part in parts.items()}, tmp_path / "weights.pt")
+    torch.save([images, parts["image"](images)], tmp_path / "maps.pt")
+    script = (
+        "import sys; sys.modules['hwnas'] = None\n"
+        "import torch, net\n"
+        "parts = net.detector()\n"
+        "for name, state in torch.load('weights.pt', weights_only=True).items():\n"
+        "    parts[name].eval().load_state_dict(state)\n"
+        "images, maps = torch.load('maps.pt', weights_only=True)\n"
+        "found = parts['image'](images)\n"
+        "assert list(found) == list(maps)\n"
+        "for name, value in maps.items(): torch.testing.assert_close(found[name], value)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

@@ -246,8 +246,9 @@ class GraphBuilder:
         The mode is `nearest`, or `linear` with aligned corners. A nearest enlargement by a whole
         factor is an `upsample`.
         """
+        inputs: tuple[int, ...] = (x.layer,)
         if isinstance(like, int):
-            inputs, size = (x.layer,), (x.size[0] * like, x.size[1] * like)
+            size = (x.size[0] * like, x.size[1] * like)
         else:
             inputs, size = (x.layer, like.layer), like.size
         factors = {large / small for small, large in zip(x.size, size, strict=True)}
@@ -367,7 +368,7 @@ class GraphBuilder:
         layer = Layer(op, (x.layer,), into, channels, in_size, size, kernel, groups=groups)
         return self._append(layer._replace(stage=self.stage))
 
-    def _grouped(self, op: str, x: Tensor, channels: int, groups: int) -> Tensor:
+    def _grouped(self, op: str, x: Tensor, channels: Channels, groups: int) -> Tensor:
         """Add what works on each group's channels as on a row."""
         into = x.channels // groups
         moved = (into, (groups * x.size[0] * x.size[1], 1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .arguments import json_option, resolution_option, resolve_architecture
+from .arguments import detector_option, json_option, resolution_option, resolve_architecture
 from .render import emit
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--fold-norm/--keep-norm", default=True, show_default=True, help="Batch normalisation."
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@detector_option
 @json_option
 def command(
     arch: str,
@@ -39,6 +40,7 @@ def command(
     seed: int,
     fold_norm: bool,
     force: bool,
+    detector: str | None,
     as_json: bool,
 ) -> None:
     """Write RUN (a folder) or ARCH (a zoo name or JSON file) as ONNX or as a torch module."""
@@ -50,6 +52,28 @@ def command(
         document = RunFolder.open(Path(arch)).result() or {}
         height, width = document["resolution"]
         size, images = (int(height), int(width)), int(document["batch"])
+    if detector:
+        from ..architecture.detectors import parse
+        from ..workflows.export_detector import export_detector
+
+        result = export_detector(
+            resolve_architecture(arch),
+            parse(detector),
+            format_,
+            out,
+            resolution=resolution or size,
+            batch=batch or images,
+            seed=seed,
+            fold_norm=fold_norm,
+            force=force,
+        )
+        lines = [
+            f"{part['path']}, {part['bytes'] / 1e6:.1f} MB: {part['name']}, "
+            f"{len(part['outputs'])} outputs, {part['outputs'][0]['name']} first"
+            for part in result["parts"]
+        ]
+        emit(result, "\n".join(lines), as_json)
+        return
     result = export(
         resolve_architecture(arch),
         format_,

@@ -9,7 +9,6 @@ from ..architecture.graph import INPUT, Graph, Layer
 from .operators import canonical
 from .rules import Chain, Rules
 
-
 SIZED = ("upsample", "resize", "interpolate")
 """Layers of whose second input only the size matters."""
 

@@ -73,8 +73,8 @@ def write(writer: NodeWriter, name: str, layer: Layer, sources: list[str], outpu
             )  # fmt: skip
         case "resize" | "interpolate":
             linear = layer.op == "interpolate"
-            shape = np.array([batch, channels, *layer.out_size], np.int64)
-            sizes = writer.constant(f"{name}.sizes", shape)
+            whole = np.array([batch, channels, *layer.out_size], np.int64)
+            sizes = writer.constant(f"{name}.sizes", whole)
             writer.node(
                 "Resize", name, [source, "", "", sizes], output,
                 mode="linear" if linear else "nearest",

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .torch_backbone import activation
-from .torch_backbone import module as backbone_module
+from .torch_backbone import activation, module
 
 
 class DetectorRow(NamedTuple):
@@ -51,7 +50,7 @@ class Network(nn.Module):
         self.rows = tuple(rows)
         for row in rows:
             if row.op != "output" and not row.weights:
-                self.add_module(row.name, module(row))
+                self.add_module(row.name, layer_module(row))
         # Each feature map is dropped behind the last layer that reads it.
         self._last_use = {source: row.name for row in rows for source in row.inputs}
 
@@ -189,7 +188,7 @@ class Function(nn.Module):
                 raise ValueError(f"unknown layer {row.op!r}")
 
     def _apart(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.row.groups, -1))
+        return x.view(len(x), self.row.groups, -1, *x.shape[2:])
 
     def _resized(self, x: Tensor, like: Tensor | None) -> Tensor:
         if like is None:
@@ -201,12 +200,12 @@ class Function(nn.Module):
         return functional.interpolate(x, size)
 
 
-def module(row: DetectorRow) -> nn.Module:
+def layer_module(row: DetectorRow) -> nn.Module:
     """Return the module of one layer."""
     if row.op == "conv_transpose" or (row.op == "conv" and not row.norm):
         return Conv(row)
     if row.op == "conv" and row.dilation > 1:
-        dilated: Any = backbone_module(row)  # type: ignore[arg-type]
+        dilated: Any = module(row)  # type: ignore[arg-type]
         padding = row.dilation * (row.kernel // 2)
         dilated.conv.dilation, dilated.conv.padding = (row.dilation,) * 2, (padding,) * 2
         made: nn.Module = dilated
@@ -218,4 +217,4 @@ def module(row: DetectorRow) -> nn.Module:
         return Gain()
     if row.op in FUNCTIONS:
         return Function(row)
-    return backbone_module(row)  # type: ignore[arg-type]
+    return module(row)  # type: ignore[arg-type]

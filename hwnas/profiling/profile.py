@@ -21,7 +21,7 @@ from ..devices.measurement import KernelTiming
 from ..errors import UsageError
 from ..lowering import operators
 from ..lowering.kernels import Fusion, Kernel, fuse_layers
-from ..lowering.weights import names
+from ..lowering.weights import names, output_name
 from ..store.files import new_folder, read_toml
 
 SCHEMA = "hwnas.profile/1"
@@ -258,7 +258,7 @@ def _ran_as(op: str) -> tuple[str, ...]:
 def _output_name(graph: Any, i: int) -> str:
     for layer in graph.layers:
         if layer.op == "output" and layer.inputs == (i,):
-            return f"C{layer.stage}"
+            return output_name(layer)
     return ""
 
 

@@ -7,8 +7,8 @@ Layers and sizes are those of mmdetection's configurations.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from ...errors import UsageError, did_you_mean
 from ..graph import Channels, Graph, GraphBuilder, Size, Tensor
@@ -46,7 +46,8 @@ class Detector(Protocol):
         """Return the heads that look at regions of the image."""
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """One graph of a detector. Between the graphs, regions are proposed and cut out.
 
     The first, `image`, holds the backbone. A graph that looks at regions has a batch of `count`
