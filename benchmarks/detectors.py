@@ -39,7 +39,13 @@ FIGURES: list[tuple[str, str, str, Size, float | None, float | None]] = [
     ("5", "maedet-m", "scnet", COCO, 675, None),
 ]
 
-FURTHER = [
+FURTHER: list[tuple[str, str, Size]] = [
+    ("resnet50", "fcos", VOC),
+    ("maedet-m", "fcos", VOC),
+    ("resnet50", "fcos", CITYSCAPES),
+    ("maedet-m", "fcos", CITYSCAPES),
+    ("resnet50", "mask-rcnn", (800, 1333)),
+    ("maedet-m", "mask-rcnn", (800, 1333)),
     ("resnet50", "retinanet", COCO),
     ("resnet50", "fcos", COCO),
     ("resnet50", "gfl", COCO),
@@ -105,6 +111,12 @@ def print_costs() -> None:
         print(
             f"- {name} {detector} {size[0]}x{size[1]}: {total:.2f} G, {params / 1e6:.2f} M: {parts}"
         )
+    layers = attach(lower(zoo.get("resnet50"), COCO), parse("mask-rcnn"))[0].graph.layers
+    norms = sum(2 * costs.elements(layer) for layer in layers if layer.norm)
+    proposing = [layer for layer in layers if layer.part == "rpn" and layer.op == "conv"]
+    relus = sum(costs.elements(layer) for layer in proposing if layer.activation)
+    print(f"- normalisations of ResNet-50 at 800x1280, not counted by its rule: {norms / 1e9:.2f} G")
+    print(f"- ReLUs of the RPN at 800x1280: {relus / 1e9:.2f} G")
 
 
 def mobile_networks() -> dict[str, Architecture]:
@@ -137,7 +149,9 @@ def print_speed(seconds: Callable[[Architecture, str, Size], float], size: Size)
             took = seconds(zoo.get(name), width_of(name, detector), size)
             base.setdefault(detector, took)
             ratio = base[detector] / took
-            cells.append(f"{ratio:.2f} ({took * 1e3:.0f} ms) | {fps / FPS['resnet50'][detector]:.2f}")
+            cells.append(
+                f"{ratio:.2f} ({took * 1e3:.0f} ms) | {fps / FPS['resnet50'][detector]:.2f}"
+            )
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
