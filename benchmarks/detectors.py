@@ -115,8 +115,8 @@ def print_costs() -> None:
     norms = sum(2 * costs.elements(layer) for layer in layers if layer.norm)
     proposing = [layer for layer in layers if layer.part == "rpn" and layer.op == "conv"]
     relus = sum(costs.elements(layer) for layer in proposing if layer.activation)
-    print(f"- normalisations of ResNet-50 at 800x1280, not counted by its rule: {norms / 1e9:.2f} G")
-    print(f"- ReLUs of the RPN at 800x1280: {relus / 1e9:.2f} G")
+    print(f"- normalisations of ResNet-50, which its rule leaves out: {norms / 1e9:.2f} G")
+    print(f"- ReLUs of the RPN: {relus / 1e9:.2f} G")
 
 
 def mobile_networks() -> dict[str, Architecture]:
