@@ -91,14 +91,14 @@ def batches(seed: int) -> Iterator[tuple[torch.Tensor, list[torch.Tensor], list[
 
 
 def train(
-    architecture: Architecture, steps: int, seed: int, rate: float = 1e-3
+    architecture: Architecture, steps: int, seed: int, rate: float = 2e-3
 ) -> tuple[torch.nn.Module, list[float]]:
     """Return the trained detector and the loss of each step."""
     torch.manual_seed(seed)
     network = to_torch(architecture, parse(DETECTOR))["image"].train()
     fcos.begin(network)
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-4)
-    warm = max(1, steps // 10)
+    warm = max(2, steps // 10)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=steps, pct_start=warm / steps
     )
@@ -129,7 +129,7 @@ def evaluate(network: torch.nn.Module, images: int = TEST_IMAGES) -> float:
 def main() -> None:
     """Search, train, report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="training steps")
+    parser.add_argument("--steps", type=int, default=160, help="training steps")
     parser.add_argument("--factor", type=float, default=0.3, help="widths of the scaled ResNet-50")
     parser.add_argument("--layers", type=int, default=49, help="limit of the search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -138,9 +138,10 @@ def main() -> None:
     options = parser.parse_args()
     resnet = scaled_resnet(options.factor)
     budget = detector_flops(resnet)
-    backbones = {"found": found(budget, options.layers), "resnet": resnet}
-    if len(options.seeds) == 1 and not options.only:
-        del backbones["resnet"]
+    wanted = [options.only] if options.only else ["found", "resnet"][: len(options.seeds)]
+    backbones = {
+        name: resnet if name == "resnet" else found(budget, options.layers) for name in wanted
+    }
     for name, architecture in backbones.items():
         graph = lower(architecture, (SIDE, SIDE))
         print(
@@ -149,8 +150,6 @@ def main() -> None:
             f"{main_layers(graph)} layers"
         )
     for name, architecture in backbones.items():
-        if options.only not in (None, name):
-            continue
         precisions = []
         for seed in options.seeds:
             began = time.perf_counter()
