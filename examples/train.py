@@ -36,7 +36,7 @@ from hwnas.workflows.search import Settings, search
 
 DETECTOR = f"fcos:width=64,classes={len(shapes.CLASSES)}"
 SIDE = 64
-BATCH = 16
+BATCH = 8
 TEST_IMAGES = 256
 TEST_SEED = 1_000_000
 
@@ -129,7 +129,7 @@ def evaluate(network: torch.nn.Module, images: int = TEST_IMAGES) -> float:
 def main() -> None:
     """Search, train, report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=160, help="training steps")
+    parser.add_argument("--steps", type=int, default=400, help="training steps")
     parser.add_argument("--factor", type=float, default=0.3, help="widths of the scaled ResNet-50")
     parser.add_argument("--layers", type=int, default=49, help="limit of the search")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
