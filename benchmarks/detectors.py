@@ -1,7 +1,7 @@
 """The paper's figures of whole detectors: FLOPs and parameters, and how fast they are.
 
-    python benchmarks/detectors.py             costs, and predicted speed on a V100 and a Pixel 2
-    python benchmarks/detectors.py --measure   speed on this machine's processor (minutes)
+    python benchmarks/detectors.py                      costs, and predicted speed on a V100 and a Pixel 2
+    python benchmarks/detectors.py --measure 400x640    speed on this machine's processor (minutes)
 
 Prints the tables of docs/detectors.md.
 """
@@ -18,6 +18,7 @@ from hwnas.architecture import Architecture, lower, zoo
 from hwnas.architecture.detectors import attach, parse
 from hwnas.architecture.graph import Size
 from hwnas.devices import spec
+from hwnas.units import parse_resolution
 from hwnas.workflows.measure import measure
 from hwnas.workflows.predict import predict
 from hwnas.workflows.problem import Request
@@ -75,8 +76,6 @@ MOBILE_FPS = {
     "found, as MB-M": (("flops=645M", "params=2.0M"), 6.3),
 }
 MOBILE_SIZE = (320, 320)
-MEASURED_SIZE = (240, 384)
-"""A tenth of the pixels of 800x1280: a processor takes a tenth of a second for them."""
 
 
 def whole(architecture: Architecture, detector: str, size: Size) -> tuple[dict[str, int], int]:
@@ -195,11 +194,11 @@ def measured(architecture: Architecture, detector: str, size: Size) -> float:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--measure", action="store_true", help="measure on this processor")
-    if parser.parse_args().measure:
-        height, width = MEASURED_SIZE
-        print(f"Measured on this processor, one image at {height}x{width}, one thread:\n")
-        print_speed(measured, MEASURED_SIZE)
+    parser.add_argument("--measure", metavar="HxW", help="measure on this processor instead")
+    size = parser.parse_args().measure
+    if size:
+        print(f"Measured on this processor, one image at {size}, one thread:\n")
+        print_speed(measured, parse_resolution(size))
         print("\nMeasured with SSDLite at 320x320:\n")
         print_mobile_speed(mobile_networks(), measured)
         return
