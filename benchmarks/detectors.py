@@ -1,6 +1,6 @@
 """The paper's figures of whole detectors: FLOPs and parameters, and how fast they are.
 
-    python benchmarks/detectors.py                      costs, and predicted speed on a V100 and a Pixel 2
+    python benchmarks/detectors.py                      costs, predicted speed on V100 and Pixel 2
     python benchmarks/detectors.py --measure 400x640    speed on this machine's processor (minutes)
 
 Prints the tables of docs/detectors.md.
