@@ -158,9 +158,9 @@ def _measured(
 ) -> dict[str, Any]:
     """Time a result on every device, and describe the round."""
     devices = {}
-    detector = detectors.parse(request.detector) if request.detector else None
+    more = {"detector": detectors.parse(request.detector)} if request.detector else {}
     for device, limit in limits.items():
-        timed = timer(found.architecture, device, request.resolution, detector=detector)
+        timed = timer(found.architecture, device, request.resolution, **more)
         devices[device] = {
             "limit_s": limit,
             "predicted_s": found.document["costs"]["latency_s"][device],
