@@ -10,6 +10,9 @@ from typing import Any
 
 from .architecture.graph import INPUT, Graph, Layer
 
+COUNTED = ("relu", "relu6")
+"""Activations that mmcv counts."""
+
 
 def macs(layer: Layer) -> Any:
     """Return the multiply-adds of a convolution for one image; 0 for every other layer."""
@@ -27,8 +30,9 @@ def weights(layer: Layer) -> Any:
 
 
 def params(layer: Layer) -> Any:
-    """Return the parameters of a layer: weights, and scale and shift of its normalisation."""
-    return weights(layer) + (2 * layer.out_channels if layer.norm else 0)
+    """Return the parameters of a layer: weights, bias, scale and shift of its normalisation."""
+    each = (2 if layer.norm else 0) + (1 if layer.bias else 0)
+    return weights(layer) + each * layer.out_channels
 
 
 def elements(layer: Layer) -> Any:
@@ -47,17 +51,21 @@ def mmcv_flops(graph: Graph, rule: str) -> Any:
     mmcv counts by module, so what is counted besides the multiply-adds differs by network:
     `maedet` adds 2 per normalised element and 1 per element that enters an average pool,
     `resnet` adds 1 per ReLU element and 1 per element that enters the max-pool (its SyncBN was
-    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element.
+    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element. By any
+    rule a bias adds 1 per element, and a global average pool 1 per element that enters it; of
+    other activations than ReLU and ReLU6 mmcv knows nothing.
     """
     return sum(macs(layer) + _mmcv_extra(layer, rule) for layer in graph.layers)
 
 
 def _mmcv_extra(layer: Layer, rule: str) -> Any:
-    extra: Any = 0
+    extra: Any = elements(layer) if layer.bias else 0
     if rule in ("maedet", "mobilenetv2") and layer.norm:
         extra += 2 * elements(layer)
-    if rule in ("resnet", "mobilenetv2") and layer.activation is not None:
+    if rule in ("resnet", "mobilenetv2") and layer.activation in COUNTED:
         extra += elements(layer)
+    if layer.op == "global_avg_pool":
+        extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
     if (rule, layer.op) in (("maedet", "avg_pool"), ("resnet", "max_pool")):
         extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
     return extra

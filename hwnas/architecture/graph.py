@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
+
 Channels: TypeAlias = "int | NDArray[np.int64]"
 Size: TypeAlias = tuple[int, int]
 """Height and width."""
@@ -29,9 +31,9 @@ class Layer(NamedTuple):
 
     `op` is `conv`, `avg_pool`, `max_pool`, `add`, `output`, or another of the operators that
     `GraphBuilder` adds and `lowering.operators` names. `activation` is applied to the node's
-    result and `norm` says that a convolution is followed by a batch normalisation. `main` marks
-    the convolutions of the main path, the ones that carry the entropy and that the cost `layers`
-    counts. An `output` node hands its input to the outside as the feature map of `stage`; a `part`
+    result; `norm` says that a convolution is followed by a batch normalisation, `bias` that it has
+    a bias. `main` marks the convolutions of the main path, the ones that carry the entropy and that
+    the cost `layers` counts. An `output` node hands its input to the outside as the feature map of `stage`; a `part`
     is one result of the `split` that it reads; a `view` has the same values in another shape.
 
     Of an operator that moves or combines values, `in_channels` and `in_size` describe the work as
@@ -52,6 +54,7 @@ class Layer(NamedTuple):
     activation: str | None = None
     main: bool = False
     stage: int = 1
+    bias: bool = False
 
 
 class Tensor(NamedTuple):
@@ -105,8 +108,17 @@ class GraphBuilder:
         activation: str | None = None,
         main: bool = True,
         padded: bool = True,
+        norm: bool = True,
     ) -> Tensor:
-        """Add a convolution with batch normalisation, padded by kernel // 2 or not at all."""
+        """Add a convolution, padded by kernel // 2 or not at all.
+
+        It has a batch normalisation, or a bias where `norm` is False.
+
+        Raises:
+            UsageError: the stride is below 1, the kernel reaches beyond the feature map on both
+                sides at once, or the groups do not divide the channels.
+        """
+        self._check(x, channels, kernel, stride, groups, padded)
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
         if not padded:
             size = ((x.size[0] - kernel) // stride + 1, (x.size[1] - kernel) // stride + 1)
@@ -121,10 +133,11 @@ class GraphBuilder:
                 (kernel, kernel),
                 (stride, stride),
                 groups,
-                True,
+                norm,
                 activation,
                 main,
                 self.stage,
+                not norm,
             )
         )
 
@@ -191,6 +204,20 @@ class GraphBuilder:
         size = (x.size[0] * factor, x.size[1] * factor)
         return self._change("upsample", x, x.channels, size)
 
+    def space_to_depth(self, x: Tensor) -> Tensor:
+        """Stack each 2x2 of positions along the channels: four times as many, at half the size.
+
+        Raises:
+            UsageError: height or width is odd.
+        """
+        if x.size[0] % 2 or x.size[1] % 2:
+            raise UsageError(
+                f"a feature map of {x.size[0]}x{x.size[1]} has no whole 2x2 of positions to stack: "
+                "with a space-to-depth stem both sides of the image must be even."
+            )
+        size = (x.size[0] // 2, x.size[1] // 2)
+        return self._change("space_to_depth", x, 4 * x.channels, size)
+
     def shuffle(self, x: Tensor, groups: int) -> Tensor:
         """Interleave the channels of groups (ShuffleNet, https://arxiv.org/abs/1707.01083)."""
         moved = (x.channels, (x.size[0] * x.size[1], 1))
@@ -239,6 +266,38 @@ class GraphBuilder:
         source = self.input
         return Graph(tuple(self.layers), source.channels, source.size, batch, input_activation)
 
+    def _check(
+        self,
+        x: Tensor,
+        channels: Channels,
+        kernel: int,
+        stride: int,
+        groups: Channels,
+        padded: bool,
+    ) -> None:
+        """Raise a UsageError where a convolution cannot be."""
+        if stride < 1 or kernel < 1:
+            raise UsageError(
+                f"C{self.stage}: a convolution of kernel {kernel} and stride {stride}: both must be "
+                "at least 1."
+            )
+        if (kernel // 2 if padded else kernel) > min(x.size):
+            raise UsageError(
+                f"C{self.stage}: the {kernel}x{kernel} kernel is larger than its feature map of "
+                f"{x.size[0]}x{x.size[1]}: most of it would only ever see the padding. Take a "
+                "smaller kernel or a larger resolution."
+            )
+        if isinstance(groups, int) and groups == 1:
+            return
+        for what in (x.channels, channels):
+            if np.any(what % groups):
+                wrong = int(np.extract(what % groups != 0, what)[0])
+                raise UsageError(
+                    f"C{self.stage}: a convolution has {wrong} channels, which "
+                    f"{np.max(groups)} groups do not divide. Choose widths that are multiples of "
+                    "the number of groups, or fewer groups."
+                )
+
     def _change(
         self,
         op: str,
@@ -264,6 +323,15 @@ class GraphBuilder:
     def _append(self, layer: Layer) -> Tensor:
         self.layers.append(layer)
         return Tensor(len(self.layers) - 1, layer.out_channels, layer.out_size)
+
+
+def carried_activation(graph: Graph) -> str | None:
+    """Return the activation that the result of a graph carries in the plain network."""
+    activation = graph.input_activation
+    for layer in graph.layers:
+        if layer.main or (layer.op == "add" and layer.activation is not None):
+            activation = layer.activation
+    return activation
 
 
 def main_path(graph: Graph) -> list[tuple[Layer, str | None]]:

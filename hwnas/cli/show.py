@@ -130,18 +130,32 @@ def _show_space(name: str, device: str | None, as_json: bool) -> None:
     head = ["stage", "family", "stride", "kernel", "out", "out/in", "inner", "inner/out", "blocks"]
     rows = [head]
     low, high = document["stem"]["channels"]
-    rows.append(["C1", "conv", "2", "3", f"{low} to {high}", "", "", "", "1"])
+    rows.append(
+        [
+            "C1",
+            _stem(document["stem"]),
+            "2",
+            str(document["stem"]["kernel"]),
+            f"{low} to {high}",
+            "",
+            "",
+            "",
+            "1",
+        ]
+    )
     for row in document["rows"]:
-        mid, expansion = row.get("mid"), row.get("expansion")
+        inner = [f"mid {_range(row['mid'])}"] if "mid" in row else []
+        if "expansion" in row:
+            inner.append(f"x{', x'.join(map(str, row['expansion']))}")
         rows.append(
             [
                 f"C{row['stage']}",
-                row["family"],
+                _block(row),
                 str(row["stride"]),
                 ", ".join(map(str, row["kernels"])),
                 _range(row["out"]),
                 _range(row["growth"]),
-                f"mid {_range(mid)}" if mid else f"x{', x'.join(map(str, expansion))}",
+                " or ".join(inner),
                 _range(row["ratio"]) if row["ratio"] else "",
                 _range(row["blocks"])
                 + (f" in steps of {row['depth_step']}" if row["depth_step"] > 1 else ""),
@@ -163,6 +177,28 @@ def _show_space(name: str, device: str | None, as_json: bool) -> None:
     emit(document, "\n".join(lines), as_json)
 
 
+def _stem(stem: dict[str, Any]) -> str:
+    """Return what a stem is made of."""
+    parts = ["space-to-depth"] if stem.get("focus") else []
+    parts.append("conv")
+    if stem["max_pool"]:
+        parts.append("max-pool")
+    return ", ".join(parts)
+
+
+def _block(row: dict[str, Any]) -> str:
+    """Return a row's families, and what its blocks have besides."""
+    families = row["family"]
+    text = families if isinstance(families, str) else " | ".join(families)
+    if row.get("se"):
+        text += " + se"
+    if "groups" in row:
+        text += f", groups {row['groups']}" if row["groups"] else ", depthwise"
+    if isinstance(activation := row.get("activation"), str):
+        text += f", {activation}"
+    return text
+
+
 def _range(ends: list[Any]) -> str:
     low, high = ends
     return f"{low:g} to {high:g}" if low != high else f"{low:g}"
@@ -174,11 +210,14 @@ def rows_table(document: dict[str, Any]) -> str:
 
     stem = document["stem"]
     rows = [["stage", "family", "kernel", "out", "inner", "stride", "blocks"]]
-    rows.append(["C1", "conv", str(stem["kernel"]), str(stem["channels"]), "", "2", "1"])
+    rows.append(["C1", _stem(stem), str(stem["kernel"]), str(stem["channels"]), "", "2", "1"])
     for number, stage in enumerate(document["stages"], 1):
         for row in stage:
-            keys = ("kernel", "out", family(row["family"]).inner, "stride", "depth")
-            rows.append([f"C{number}", row["family"], *(str(row[key]) for key in keys)])
+            blocks = family(row["family"])
+            keys = ("kernel", "out", blocks.inner, "stride", "depth")
+            usual = row["activation"] == blocks.activation
+            name = _block({**row, "activation": None} if usual else row)
+            rows.append([f"C{number}", name, *(str(row[key]) for key in keys)])
     if document.get("head"):
         rows.append(["C5", "conv", "1", str(document["head"]), "", "1", "1"])
     return table(rows)

@@ -31,6 +31,7 @@ WRITTEN_AS = {
     "keys": "transpose",
     "merge": "transpose",
     "tokens": "transpose",
+    "space_to_depth": "transpose",
     "join": "concat",
     "upsample": "resize",
     "gemm": "matmul",

@@ -147,7 +147,7 @@ class _Writer:
             "pads": padding,
             "group": int(layer.groups),
         }
-        if self._fold_norm:
+        if self._fold_norm or not layer.norm:
             weight, bias = folded(self.weights, name)
             inputs = [
                 source,

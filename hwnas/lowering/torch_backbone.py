@@ -22,10 +22,11 @@ class LayerRow(NamedTuple):
     groups: int = 1
     activation: str = ""
     stage: int = 1
+    norm: bool = True
 
 
 class ConvNorm(nn.Module):
-    """A convolution padded by kernel // 2, batch normalisation, and an activation."""
+    """A convolution padded by kernel // 2, batch normalisation or a bias, and an activation."""
 
     def __init__(self, row: LayerRow) -> None:
         super().__init__()
@@ -36,11 +37,13 @@ class ConvNorm(nn.Module):
             row.stride,
             row.kernel // 2,
             groups=row.groups,
-            bias=False,
+            bias=not row.norm,
         )
-        self.norm = nn.BatchNorm2d(row.out_channels)
+        self.norm = nn.BatchNorm2d(row.out_channels) if row.norm else nn.Identity()
         self.act = activation(row.activation)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu")
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activated feature map."""
@@ -126,6 +129,22 @@ class Add(nn.Module):
         return result
 
 
+class Mul(nn.Module):
+    """The product of a feature map and one weight per channel."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the product."""
+        return x * y
+
+
+class SpaceToDepth(nn.Module):
+    """Stacks each 2x2 of positions along the channels, in the order of ONNX's operator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [batch, 4 * channels, height / 2, width / 2] of [batch, channels, ...]."""
+        return torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=1)
+
+
 def module(row: LayerRow) -> nn.Module:
     """Return the module of one layer."""
     if row.op == "conv":
@@ -136,13 +155,29 @@ def module(row: LayerRow) -> nn.Module:
         return nn.AvgPool2d(row.kernel, row.stride, ceil_mode=True, count_include_pad=False)
     if row.op == "max_pool":
         return nn.MaxPool2d(row.kernel, row.stride, row.kernel // 2)
+    if row.op == "global_avg_pool":
+        return nn.AdaptiveAvgPool2d(1)
+    if row.op == "mul":
+        return Mul()
+    if row.op == "space_to_depth":
+        return SpaceToDepth()
     raise ValueError(f"unknown layer {row.op!r}")
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
+}
 
 
 def activation(name: str) -> nn.Module:
     """Return the activation of that name; '' is none."""
-    made: nn.Module = {"": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6}[name]()
-    return made
+    return ACTIVATIONS[name]()
 
 
 def load_arrays(backbone: nn.Module, arrays: dict[str, object]) -> None:

@@ -45,7 +45,8 @@ def to_source(architecture: Architecture) -> str:
         "    c2, c3, c4, c5 = model(images)\n"
         '"""\n\n'
         f"{code.rstrip()}\n\n\n"
-        "# name, op, inputs, channels in, channels out, kernel, stride, groups, activation, stage\n"
+        "# name, op, inputs, channels in, channels out, kernel, stride, groups, activation, stage,\n"
+        "# and False where a convolution has a bias in place of a normalisation\n"
         f"LAYERS = (\n{table}\n)\n\n\n"
         "def backbone(out_indices: Sequence[int] = (0, 1, 2, 3)) -> Backbone:\n"
         '    """Return the backbone with fresh weights."""\n'
@@ -68,6 +69,7 @@ def _rows(architecture: Architecture) -> list[tuple[Any, ...]]:
             layer.groups,
             layer.activation or "",
             layer.stage,
+            *(() if layer.norm or layer.op != "conv" else (False,)),
         )
         for label, layer in zip(labels, graph.layers, strict=True)
     ]

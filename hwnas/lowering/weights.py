@@ -54,7 +54,7 @@ def he_normal(graph: Graph, seed: int) -> Weights:
         draws = rng.standard_normal(shape(layer), dtype=np.float32)
         draws *= np.float32(math.sqrt(2 / fan_in))
         weights[f"{name}.conv.weight"] = draws
-        weights |= _fresh_norm(name, layer)
+        weights |= _fresh(name, layer)
     return weights
 
 
@@ -66,9 +66,10 @@ def filler(graph: Graph) -> Weights:
         size = shape(layer)
         scale = np.float32(1 / math.sqrt(math.prod(size[1:])))
         weights[f"{name}.conv.weight"] = np.resize(noise * scale, size)
-        weights |= _fresh_norm(name, layer)
-        # A variance that folds to a factor of exactly one: folding then copies nothing.
-        weights[f"{name}.norm.running_var"] -= np.float32(NORM_EPSILON)
+        weights |= _fresh(name, layer)
+        if layer.norm:
+            # A variance that folds to a factor of exactly one: folding then copies nothing.
+            weights[f"{name}.norm.running_var"] -= np.float32(NORM_EPSILON)
     for name, layer in zip(names(graph), graph.layers, strict=True):
         channels = int(layer.out_channels)
         if layer.op in LINEAR:
@@ -83,13 +84,15 @@ def filler(graph: Graph) -> Weights:
 
 
 def folded(weights: Weights, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weight and bias of a convolution with its normalisation folded in."""
+    """Return weight and bias of a convolution, its normalisation folded in where it has one."""
+    kernel = weights[f"{name}.conv.weight"]
+    if f"{name}.conv.bias" in weights:
+        return kernel, weights[f"{name}.conv.bias"]
     norm = {
         key: weights[f"{name}.norm.{key}"]
         for key in ("weight", "bias", "running_mean", "running_var")
     }
     scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(NORM_EPSILON))
-    kernel = weights[f"{name}.conv.weight"]
     if np.any(scale != 1):
         kernel = (kernel * scale[:, None, None, None]).astype(np.float32)
     return kernel, norm["bias"] - norm["running_mean"] * scale
@@ -101,8 +104,11 @@ def _convolutions(graph: Graph) -> Iterator[tuple[str, Layer]]:
             yield name, layer
 
 
-def _fresh_norm(name: str, layer: Layer) -> Weights:
+def _fresh(name: str, layer: Layer) -> Weights:
+    """Return a convolution's normalisation, or its bias, before any training."""
     channels = int(layer.out_channels)
+    if layer.bias:
+        return {f"{name}.conv.bias": np.zeros(channels, np.float32)}
     return {
         f"{name}.norm.weight": np.ones(channels, np.float32),
         f"{name}.norm.bias": np.zeros(channels, np.float32),

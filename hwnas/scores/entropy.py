@@ -92,7 +92,7 @@ class EntropyScore:
         gain: float = 0.0
         spread: float = 0.0
         relus = 0
-        state = border.image(graph.size)
+        state = border.image(path[0][0].in_size)
         for position, (layer, activation) in enumerate(path):
             activated = path_activation(path, position)
             gain += log_gain(layer, activation)

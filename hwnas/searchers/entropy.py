@@ -7,19 +7,20 @@ state that walks down the rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..architecture.graph import Graph, main_path
+from ..architecture.graph import Graph, carried_activation, main_path
 from ..architecture.spaces import Genes, Space
 from ..scores import border
 from ..scores.border import BorderState
 from ..scores.entropy import EntropyScore, log_gain, path_activation
 from ..scores.finite_width import read_out, variance
-from .fragments import RowFragments, row_fragments
+from .fragments import RowFragments, row_fragments, stem_fragment
 from .tables import AdditiveTerm, RowTables
 
 Path: TypeAlias = tuple[tuple[int, int], ...]
@@ -63,13 +64,17 @@ class SpaceEntropy:
         spread = sum(weights) * variance(0, True) + read * read_out(0, True)
         lost = 0.25 * spread if score.finite_width else 0.0
         self.stem = {width: gain.stem[width] - lost / width for width in space.stem_widths}
-        self.image = border.image(score.resolution).step(3, 2) if score.border else None
+        self.image = _behind(stem_fragment(space, score.resolution, 1)) if score.border else None
         self.stem_border = read * self.image.log_gain if self.image else 0.0
+        rows = list(row_fragments(space, score.resolution, 1))
+        for fragments, behind, tables in zip(rows, rows[1:], gain.rows, strict=False):
+            # The row behind takes this one to end as its first kind does.
+            halving = 0.5 * math.log(2) * sum(weights[behind[0].row.stage - 1 :])
+            for kind in {f.kind for f in fragments if f.activated != fragments[0].activated}:
+                tables.add(kind, halving if fragments[0].activated else -halving)
         self.rows = [
             RowEntropy(fragments, tables, weights, score.finite_width)
-            for fragments, tables in zip(
-                row_fragments(space, score.resolution, 1), gain.rows, strict=True
-            )
+            for fragments, tables in zip(rows, gain.rows, strict=True)
         ]
 
 
@@ -78,8 +83,8 @@ class RowEntropy:
 
     `passed_on` is the weight of what happens in the row, in all stages that read it, `lost` what
     the finite width takes from the score per unit of its coefficients. `layers`
-    holds by kernel and inner size, for the first block and for each later one, whether a ReLU
-    follows each layer, and 1 / channels as a table; `steps` by kernel what of them the border
+    holds by kind and inner size, for the first block and for each later one, whether a ReLU
+    follows each layer, and 1 / channels as a table; `steps` by kind what of them the border
     notices.
     """
 
@@ -97,18 +102,18 @@ class RowEntropy:
         self._read = weights[row.stage - 1] if row.ends_stage else 0.0
         self.lost = 0.25 if finite_width else 0.0
         self.layers = {
-            (f.kernel, inner): (_layers(f.first), _layers(f.rest))
+            (f.kind, inner): (_layers(f.first), _layers(f.rest))
             for f in fragments
-            for inner in (row.inners if f.expansion is None else (f.expansion,))
+            for inner in f.inners
         }
-        self.steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
+        self.steps = {f.kind: (_steps(f.first), _steps(f.rest)) for f in fragments}
         self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
 
     def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
         """Return what the finite width takes from the score, and the ReLUs behind the row."""
-        kernel, _, inner, depth = genes
-        first, rest = self.layers[kernel, inner]
-        coefficients, after = self.coefficients(kernel, inner, depth, relus)
+        kind, _, inner, depth = genes
+        first, rest = self.layers[kind, inner]
+        coefficients, after = self.coefficients(kind, inner, depth, relus)
         if not self.lost:
             return 0.0, after
         i, m, o = self.gain.index(channels, genes)
@@ -121,13 +126,13 @@ class RowEntropy:
         return -self.lost * spread, after
 
     def coefficients(
-        self, kernel: int, inner: int, depth: int, relus: int
+        self, kind: int, inner: int, depth: int, relus: int
     ) -> tuple[tuple[float, ...], int]:
         """Return the factor of 1 / channels of each of `layers`, and the ReLUs behind the row.
 
         The factors grow with the ReLUs before the row.
         """
-        first, rest = self.layers[kernel, inner]
+        first, rest = self.layers[kind, inner]
         return _coefficients(
             tuple(activated for activated, _ in first),
             tuple(activated for activated, _ in rest),
@@ -137,15 +142,15 @@ class RowEntropy:
             self._read,
         )
 
-    def border(self, state: BorderState, kernel: int, depth: int) -> tuple[BorderState, float]:
+    def border(self, state: BorderState, kind: int, depth: int) -> tuple[BorderState, float]:
         """Return the border's state behind the row, and what it takes from the score there."""
-        found = self._borders.get((state, kernel, depth))
+        found = self._borders.get((state, kind, depth))
         if found is None:
-            first, rest = self.steps[kernel]
+            first, rest = self.steps[kind]
             after = state
             for step in first + rest * (depth * self._unit - 1):
                 after = after.step(*step)
-            found = self._borders[state, kernel, depth] = (after, self._read * after.log_gain)
+            found = self._borders[state, kind, depth] = (after, self._read * after.log_gain)
         return found
 
 
@@ -182,7 +187,7 @@ def _coefficients(
 def _layers(graph: Graph) -> list[tuple[bool, Any]]:
     """Return, per layer of a block, whether a ReLU follows and 1 / channels as a table."""
     path = main_path(graph)
-    ends_activated = graph.layers[-1].activation is not None
+    ends_activated = carried_activation(graph) is not None
     return [
         (
             ends_activated if position == len(path) - 1 else path_activation(path, position),
@@ -190,6 +195,15 @@ def _layers(graph: Graph) -> list[tuple[bool, Any]]:
         )
         for position, (layer, _) in enumerate(path)
     ]
+
+
+def _behind(stem: Graph) -> BorderState:
+    """Return the border's state behind a stem."""
+    path = main_path(stem)
+    state = border.image(path[0][0].in_size)
+    for layer, _ in path:
+        state = state.step(layer.kernel[0], layer.stride[0])
+    return state
 
 
 def _steps(graph: Graph) -> Path:

@@ -131,7 +131,7 @@ class Evaluator:
             value, relus = entry[relus]
             total += value
             if state is not None:
-                state, value = entry.row.border(state, entry.kernel, entry.depth)
+                state, value = entry.row.border(state, entry.kind, entry.depth)
                 total += value
         return total
 
@@ -144,7 +144,7 @@ class Evaluator:
 class _Entry(dict[int, tuple[float, int]]):
     """A row of known genes behind known channels: its costs, and its score by ReLUs so far."""
 
-    __slots__ = ("_channels", "_gain", "_genes", "costs", "depth", "kernel", "row")
+    __slots__ = ("_channels", "_gain", "_genes", "costs", "depth", "kind", "row")
 
     def __init__(
         self, row: RowEntropy, channels: int, genes: Genes, costs: tuple[float, ...]
@@ -152,7 +152,7 @@ class _Entry(dict[int, tuple[float, int]]):
         super().__init__()
         self.row = row
         self.costs = costs
-        self.kernel, self.depth = genes[0], genes[3]
+        self.kind, self.depth = genes[0], genes[3]
         self._channels, self._genes = channels, genes
         self._gain = row.gain(channels, genes)
 

@@ -23,13 +23,13 @@ class Mutation(Protocol):
     """
 
     def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
-        """Return a mutant, coarse (all attributes) or fine (kernels and widths only)."""
+        """Return a mutant, coarse (all attributes) or fine (block kinds and widths only)."""
 
 
 class BlockMutation:
     """Algorithm 2 to the letter: one uniformly chosen block, all its attributes at once.
 
-    Kernel and widths always, depth by one or two pairs in the coarse half only.
+    Kind (family and kernel) and widths always, depth by one or two pairs in the coarse half only.
     """
 
     def __init__(self, space: Space) -> None:
@@ -46,9 +46,9 @@ class BlockMutation:
             row = space.rows[block - 1]
             _, out, inner, depth = parent[block]
             mutant[block] = (
-                _pick(row.kernels, next(draw)),
+                kind := _pick(row.kinds, next(draw)),
                 _scaled(out, next(draw), SCALES, row.outs),
-                _inner(row, inner, next(draw), SCALES),
+                _inner(row, kind, inner, next(draw), SCALES),
                 depth if fine else _deeper(depth, next(draw), row.depths),
             )
         return tuple(mutant)
@@ -82,14 +82,16 @@ class AttributeMutation:
             mutant[0] = _scaled(mutant[0], next(draw), self._scales, widths)
             return
         row = self._space.rows[block - 1]
-        kernel, out, inner, depth = mutant[block]
+        kind, out, inner, depth = mutant[block]
         attribute = int(next(draw) * (3 if fine else 4))
         if attribute == 0:
-            kernel = _other(row.kernels, kernel, next(draw))
+            kind = _other(row.kinds, kind, next(draw))
+            if inner not in row.inners(kind):
+                inner = _pick(row.inners(kind), next(draw))
         elif attribute == 1:
             out = _scaled(out, next(draw), self._scales, row.outs)
         elif attribute == 2:
-            inner = _inner(row, inner, next(draw), self._scales)
+            inner = _inner(row, kind, inner, next(draw), self._scales)
         else:
             before, depth = depth, _deeper(depth, next(draw), row.depths)
             other = 1 + int(next(draw) * 2 * len(self._space.rows))
@@ -99,7 +101,7 @@ class AttributeMutation:
                     *rest,
                     _within(theirs - depth + before, self._space.rows[other - 1].depths),
                 )
-        mutant[block] = (kernel, out, inner, depth)
+        mutant[block] = (kind, out, inner, depth)
 
 
 MUTATIONS: dict[str, Callable[[Space], Mutation]] = {
@@ -127,8 +129,10 @@ def _scaled(width: int, u: float, scales: tuple[float, ...], grid: tuple[int, ..
     return grid[max(0, min(len(grid) - 1, position))]
 
 
-def _inner(row: RowSpace, inner: int, u: float, scales: tuple[float, ...]) -> int:
-    return _scaled(inner, u, scales, row.inners) if row.inner_is_width else _pick(row.inners, u)
+def _inner(row: RowSpace, kind: int, inner: int, u: float, scales: tuple[float, ...]) -> int:
+    if row.inner_is_width(kind):
+        return _scaled(inner, u, scales, row.mids)
+    return _pick(row.expansions, u)
 
 
 def _deeper(depth: int, u: float, depths: tuple[int, ...]) -> int:

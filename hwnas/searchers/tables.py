@@ -38,9 +38,9 @@ class Term(Protocol):
 class RowTables:
     """An additive term of one row: the sum over its blocks, as a function of its genes.
 
-    `pieces` holds, per kernel (and expansion where the row has one): the kernel, its inner sizes,
-    the tables of the first block and those of each later one. `valid` is the mask over (channels
-    in, channels out) of pairs that the space allows.
+    `pieces` holds, per kind (and expansion where it has one): the kind, its inner sizes, the tables
+    of the first block and those of each later one. `valid` is the mask over (channels in, channels
+    out) of pairs that the space allows.
     """
 
     def __init__(self, fragments: Sequence[RowFragments], term: Term) -> None:
@@ -48,16 +48,17 @@ class RowTables:
         self.valid = fragments[0].valid[:, 0, :]
         self._in = {width: i for i, width in enumerate(fragments[0].ins)}
         self._out = {width: i for i, width in enumerate(self.row.outs)}
-        self._inner = {size: i for i, size in enumerate(self.row.inners)}
+        # Of an expansion there is nothing to find: it has tables of its own.
+        self._inner = dict.fromkeys(self.row.expansions, 0)
+        self._inner |= {size: i for i, size in enumerate(self.row.mids)}
         self._tables: dict[tuple[int, int], tuple[list[Table], list[Table]]] = {}
         self.pieces: list[tuple[int, tuple[int, ...], list[Table], list[Table]]] = []
         for f in fragments:
             first = merge(term.parts(f.first, f.valid) + term.parts(f.end))
             rest = merge(term.parts(f.rest))
-            inners = self.row.inners if f.expansion is None else (f.expansion,)
-            self.pieces.append((f.kernel, inners, first, rest))
-            for inner in inners:
-                self._tables[f.kernel, inner] = (first, rest)
+            self.pieces.append((f.kind, f.inners, first, rest))
+            for inner in f.inners:
+                self._tables[f.kind, inner] = (first, rest)
 
     def index(self, channels: int, genes: Genes) -> tuple[int, int, int]:
         """Return the position on the tables' axes: channels in, inner size, channels out."""
@@ -65,8 +66,8 @@ class RowTables:
 
     def __call__(self, channels: int, genes: Genes) -> float:
         """Return the term of a row of these genes behind that many channels."""
-        kernel, _, inner, depth = genes
-        first, rest = self._tables[kernel, inner]
+        kind, _, inner, depth = genes
+        first, rest = self._tables[kind, inner]
         i, m, o = self.index(channels, genes)
         value = 0.0
         for table in first:
@@ -77,6 +78,12 @@ class RowTables:
             a, b, c = table.shape
             value += repeats * table.item(0, m if b > 1 else 0, o if c > 1 else 0)
         return value
+
+    def add(self, kind: int, value: float) -> None:
+        """Add a number to the term of rows of that kind."""
+        for known, _, first, _ in self.pieces:
+            if known == kind:
+                first.append(np.full((1, 1, 1), value))
 
     def least(self) -> float:
         """Return the least entry of all tables, NaN where one is not a number."""
@@ -92,18 +99,18 @@ class RowTables:
         return float(np.min(lowest))
 
     def arcs(self, depth: int) -> Iterator[tuple[int, int, Table]]:
-        """Yield kernel, inner size and the term over (channels in, channels out).
+        """Yield kind, inner size and the term over (channels in, channels out).
 
         Pairs of channels that the space does not allow have an infinite term.
         """
         repeats = depth * self.row.unit - 1
-        for (kernel, inner), (first, rest) in self._tables.items():
+        for (kind, inner), (first, rest) in self._tables.items():
             m = self._inner[inner]
-            fits = [self.row.inner_fits(inner, out) for out in self.row.outs]
+            fits = [self.row.inner_fits(kind, inner, out) for out in self.row.outs]
             term = np.where(self.valid & fits, 0.0, np.inf)
             for table in first + [repeats * table for table in rest]:
                 term = term + table[:, m if table.shape[1] > 1 else 0, :]
-            yield kernel, inner, np.where(np.isnan(term), np.inf, term)
+            yield kind, inner, np.where(np.isnan(term), np.inf, term)
 
 
 class AdditiveTerm:
@@ -166,7 +173,7 @@ def cheapest(space: Space, costs: Sequence[AdditiveTerm], weights: Sequence[floa
     position = int(so_far.argmin())
     rows: list[Genes] = []
     for row, (before, chosen) in zip(reversed(space.rows), reversed(steps), strict=True):
-        kernel, inner = (int(gene) for gene in chosen[position])
-        rows.append((kernel, row.outs[position], inner, row.depths[0]))
+        kind, inner = (int(gene) for gene in chosen[position])
+        rows.append((kind, row.outs[position], inner, row.depths[0]))
         position = int(before[position])
     return (space.stem_widths[position], *reversed(rows))

@@ -44,7 +44,7 @@ class Labels:
         score: the score so far.
         costs: (paths, budgets), the costs so far.
         before: each one's path before the last row.
-        genes: (paths, 4), kernel, channels out, inner size and depth of the last row.
+        genes: (paths, 4), kind, channels out, inner size and depth of the last row.
     """
 
     node: Index
@@ -245,7 +245,7 @@ class Closing:
                     score = plain[0] - spread @ choice.inverse.at(i, inner, o)
                     genes = np.stack(
                         [
-                            np.full(len(at), choice.kernel),
+                            np.full(len(at), choice.kind),
                             np.array(row.outs)[o],
                             np.array(choice.inners)[inner],
                             np.full(len(at), move.depth),

@@ -73,7 +73,7 @@ class Relaxation:
         self.terms = terms
         self.states = states
         self.border = border
-        # The most of the border's share, by row, kernel and depth, is known before the state is;
+        # The most of the border's share, by row, kind and depth, is known before the state is;
         # what the state takes from it is in `Arc.border`.
         self._most_border = [
             {key: float(bound.max()) for key, bound in bounds.items()} for bounds in border
@@ -123,9 +123,9 @@ class Relaxation:
                     inners = np.arange(len(choice.inners))
                     totals = parts.at(np.full_like(inners, i), inners, np.full_like(inners, o))[0]
                     k = int(totals.argmax())
-                    options.append((float(totals[k]), (choice.kernel, choice.inners[k])))
-            kernel, inner = max(options)[1]
-            rows.append((kernel, row.outs[o], inner, move.depth))
+                    options.append((float(totals[k]), (choice.kind, choice.inners[k])))
+            kind, inner = max(options)[1]
+            rows.append((kind, row.outs[o], inner, move.depth))
             i, s = o, int(move.to[s])
         return (self.terms.widths[values.start], *rows)
 
@@ -143,7 +143,7 @@ class Relaxation:
             row = self.terms.rows[r]
             choice, move = row.choices[c], self.states.moves[r][m]
             factors, after = row.entropy.coefficients(
-                choice.kernel, choice.inners[0], move.depth, relus
+                choice.kind, choice.inners[0], move.depth, relus
             )
             self._spreads[key] = (row.entropy.lost * np.array(factors), after)
         return self._spreads[key]
@@ -164,8 +164,8 @@ class Relaxation:
         """Return `share` and `border` of a move's arc, which no price changes."""
         move, choices = self.states.moves[r][m], self.terms.rows[r].choices
         border = [
-            self.border[r][kernel, move.depth] - self._most_border[r][kernel, move.depth]
-            for kernel in {c.kernel for c in choices if c.activated == move.activated}
+            self.border[r][kind, move.depth] - self._most_border[r][kind, move.depth]
+            for kind in {c.kind for c in choices if c.activated == move.activated}
         ]
         shares = {n: self.share(r, m, n) for n in set(self.states.relus[r])}
         return np.array([shares[n] for n in self.states.relus[r]]), np.max(border, axis=0)
@@ -185,7 +185,7 @@ class Relaxation:
         choice, moves = self.terms.rows[r].choices[c], self.states.moves[r]
         lost = choice.inverse.weighted(np.stack([self.spread(r, c, m, n)[0] for m, n in keys]))
         repeats = np.array([moves[m].repeats for m, _ in keys])[:, None, None]
-        border = np.array([self._most_border[r][choice.kernel, moves[m].depth] for m, _ in keys])
+        border = np.array([self._most_border[r][choice.kind, moves[m].depth] for m, _ in keys])
         mo = first.mo + repeats * rest.mo - lost.mo + border[:, None, None]
         return Parts(
             first.im + repeats * rest.im - lost.im if rest.im.any() or lost.im.any() else first.im,
