@@ -13,7 +13,7 @@ import msgspec
 from ..errors import UsageError, did_you_mean
 from .families import BlockOptions, Family, family
 from .families.parts import ACTIVATIONS, GATES, SHORTCUTS
-from .graph import Channels, Graph, GraphBuilder, Size, Tensor
+from .graph import Channels, Graph, GraphBuilder, Size, Tensor, checked
 
 SCHEMA = "hwnas.architecture/1"
 FLOPS_RULES = ("maedet", "resnet", "mobilenetv2")
@@ -260,7 +260,7 @@ def lower(architecture: Architecture, resolution: Size = (224, 224), *, batch: i
             x = b.conv(x, architecture.head, activation=architecture.head_activation)
         if b.stage > 1:
             b.output(x)
-    return b.build(batch=batch)
+    return checked(b.build(batch=batch))
 
 
 def _strict(data: Any, kind: type[Any], place: str) -> Any:
@@ -298,7 +298,7 @@ def _check(architecture: Architecture) -> None:
 
     def one_of(value: str, known: tuple[str, ...], what: str) -> None:
         if value not in known:
-            names = ", ".join(repr(name) if not name else name for name in known)
+            names = ", ".join(name or "''" for name in known)
             raise UsageError(f"{what} is '{value}'; known are {names}.{did_you_mean(value, known)}")
 
     def odd(value: int, what: str) -> None:

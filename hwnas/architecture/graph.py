@@ -33,8 +33,9 @@ class Layer(NamedTuple):
     `GraphBuilder` adds and `lowering.operators` names. `activation` is applied to the node's
     result; `norm` says that a convolution is followed by a batch normalisation, `bias` that it has
     a bias. `main` marks the convolutions of the main path, the ones that carry the entropy and that
-    the cost `layers` counts. An `output` node hands its input to the outside as the feature map of `stage`; a `part`
-    is one result of the `split` that it reads; a `view` has the same values in another shape.
+    the cost `layers` counts. An `output` node hands its input to the outside as the feature map of
+    `stage`; a `part` is one result of the `split` that it reads; a `view` has the same values in
+    another shape.
 
     Of an operator that moves or combines values, `in_channels` and `in_size` describe the work as
     `lowering.kernels.Kernel` has it; `out_channels` and `out_size` are the shape of the result.
@@ -115,10 +116,9 @@ class GraphBuilder:
         It has a batch normalisation, or a bias where `norm` is False.
 
         Raises:
-            UsageError: the stride is below 1, the kernel reaches beyond the feature map on both
-                sides at once, or the groups do not divide the channels.
+            UsageError: kernel or stride is below 1, or the groups do not divide the channels.
         """
-        self._check(x, channels, kernel, stride, groups, padded)
+        self._check(x, channels, kernel, stride, groups)
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
         if not padded:
             size = ((x.size[0] - kernel) // stride + 1, (x.size[1] - kernel) // stride + 1)
@@ -267,25 +267,13 @@ class GraphBuilder:
         return Graph(tuple(self.layers), source.channels, source.size, batch, input_activation)
 
     def _check(
-        self,
-        x: Tensor,
-        channels: Channels,
-        kernel: int,
-        stride: int,
-        groups: Channels,
-        padded: bool,
+        self, x: Tensor, channels: Channels, kernel: int, stride: int, groups: Channels
     ) -> None:
         """Raise a UsageError where a convolution cannot be."""
         if stride < 1 or kernel < 1:
             raise UsageError(
-                f"C{self.stage}: a convolution of kernel {kernel} and stride {stride}: both must be "
-                "at least 1."
-            )
-        if (kernel // 2 if padded else kernel) > min(x.size):
-            raise UsageError(
-                f"C{self.stage}: the {kernel}x{kernel} kernel is larger than its feature map of "
-                f"{x.size[0]}x{x.size[1]}: most of it would only ever see the padding. Take a "
-                "smaller kernel or a larger resolution."
+                f"C{self.stage}: a convolution has kernel {kernel} and stride {stride}; both must "
+                "be at least 1."
             )
         if isinstance(groups, int) and groups == 1:
             return
@@ -323,6 +311,23 @@ class GraphBuilder:
     def _append(self, layer: Layer) -> Tensor:
         self.layers.append(layer)
         return Tensor(len(self.layers) - 1, layer.out_channels, layer.out_size)
+
+
+def checked(graph: Graph) -> Graph:
+    """Return the graph if each of its kernels has a feature map to slide over.
+
+    Raises:
+        UsageError: the padding of a kernel is wider than the feature map.
+    """
+    for layer in graph.layers:
+        if layer.op == "conv" and layer.kernel[0] // 2 > min(layer.in_size):
+            (kernel, _), (height, width) = layer.kernel, layer.in_size
+            raise UsageError(
+                f"C{layer.stage}: the {kernel}x{kernel} kernel is larger than its feature map of "
+                f"{height}x{width}, most of it would only ever see the padding. Take a smaller "
+                "kernel or a larger resolution."
+            )
+    return graph
 
 
 def carried_activation(graph: Graph) -> str | None:

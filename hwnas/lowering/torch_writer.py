@@ -45,8 +45,7 @@ def to_source(architecture: Architecture) -> str:
         "    c2, c3, c4, c5 = model(images)\n"
         '"""\n\n'
         f"{code.rstrip()}\n\n\n"
-        "# name, op, inputs, channels in, channels out, kernel, stride, groups, activation, stage,\n"
-        "# and False where a convolution has a bias in place of a normalisation\n"
+        "# name, op, inputs, channels in, channels out, kernel, stride, groups, activation, stage\n"
         f"LAYERS = (\n{table}\n)\n\n\n"
         "def backbone(out_indices: Sequence[int] = (0, 1, 2, 3)) -> Backbone:\n"
         '    """Return the backbone with fresh weights."""\n'

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..architecture.families import family
-from ..architecture.graph import Channels, Graph, GraphBuilder, Size, carried_activation
+from ..architecture.graph import Channels, Graph, GraphBuilder, Size, carried_activation, checked
 from ..architecture.spaces import RowSpace, Space
 
 
@@ -22,7 +22,8 @@ class RowFragments:
     """A row of a given kind (and expansion): its first block, each later one, and its end.
 
     The first block is taken to follow the activation in which blocks of the first kind of the row
-    before end. `valid` is the mask over (channels in, 1, channels out) of pairs that the space allows.
+    before end. `valid` is the mask over (channels in, 1, channels out) of pairs that the space
+    allows.
     """
 
     row: RowSpace
@@ -89,7 +90,7 @@ def _fragments(
     def block(number: int, channels: Channels, size: Size, activation: str | None) -> Graph:
         b = GraphBuilder(channels, size, stage=row.stage)
         blocks.block(b, b.input, replace(like.options(number), out=out, inner=inner))
-        return b.build(batch=batch, input_activation=activation)
+        return checked(b.build(batch=batch, input_activation=activation))
 
     first = block(0, into, size, activation)
     size_out = (-(-size[0] // row.stride), -(-size[1] // row.stride))
