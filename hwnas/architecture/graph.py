@@ -11,6 +11,7 @@ of that space at once, and every cost read off it is a table over these axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -71,7 +72,7 @@ class Graph(NamedTuple):
 
     `input_activation` is the activation that the producer of the input already applied: None for
     an image, 'relu' for a block that follows a block ending in a ReLU. `labels` name the layers
-    where they come from a file that names them.
+    where they come from a file that names them. `before` says of a fragment what it runs behind.
     """
 
     layers: tuple[Layer, ...]
@@ -80,6 +81,7 @@ class Graph(NamedTuple):
     batch: int = 1
     input_activation: str | None = None
     labels: tuple[str, ...] = ()
+    before: Before | None = None
 
     def outputs(self) -> dict[int, Layer]:
         """Return the layer that produces the feature map of each stage that is handed out."""
@@ -88,6 +90,21 @@ class Graph(NamedTuple):
             for layer in self.layers
             if layer.op == "output"
         }
+
+
+@dataclass(eq=False)
+class Before:
+    """What a fragment of a space may run behind.
+
+    Attributes:
+        graphs: one of these computes what comes in.
+        handed_out: whether that was handed to the outside, too.
+        layouts: in which layout it is, by runtime, once that is known (`lowering.fusing`).
+    """
+
+    graphs: tuple[Graph, ...]
+    handed_out: bool = False
+    layouts: dict[Any, bool] = field(default_factory=dict)
 
 
 class GraphBuilder:
@@ -261,10 +278,17 @@ class GraphBuilder:
             Layer("output", (x.layer,), x.channels, x.channels, x.size, x.size, stage=self.stage)
         )
 
-    def build(self, *, batch: int = 1, input_activation: str | None = None) -> Graph:
+    def build(
+        self,
+        *,
+        batch: int = 1,
+        input_activation: str | None = None,
+        before: Before | None = None,
+    ) -> Graph:
         """Return the finished graph."""
-        source = self.input
-        return Graph(tuple(self.layers), source.channels, source.size, batch, input_activation)
+        channels, size = self.input.channels, self.input.size
+        layers = tuple(self.layers)
+        return Graph(layers, channels, size, batch, input_activation, before=before)
 
     def _check(
         self, x: Tensor, channels: Channels, kernel: int, stride: int, groups: Channels

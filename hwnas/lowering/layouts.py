@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..architecture.graph import INPUT, Channels, Graph, Layer, Size
+from ..errors import UsageError
 from .chains import Node
 from .kernels import Fusion, Kernel
 
@@ -21,6 +22,7 @@ class Layouts:
         fusion: the device's fusion; without a block every tensor stays plain.
         alignment: channels of whose multiples the blocked layout can be entered.
         append: takes the kernels that change a layout.
+        comes_in_blocked: whether what comes in is in the blocked layout.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Layouts:
         fusion: Fusion,
         alignment: int,
         append: Callable[[int, Kernel], None],
+        comes_in_blocked: bool,
     ) -> None:
         self.blocked: set[int] = set()
         self.block = fusion.block
@@ -41,12 +44,10 @@ class Layouts:
         self._handed_out = {node.layer.inputs[0] for node in nodes if node.layer.op == "output"}
         # Tensors that exist in the other layout, too: a layout is changed once.
         self._copied: set[int] = set()
-        if self.block and not whole(graph.channels):
-            # A fragment of a space: the row before it left its result in the blocked layout,
-            # and has handed out what the stage before it ended with.
+        if comes_in_blocked:
             self.blocked.add(INPUT)
-            if graph.layers and graph.layers[0].stage > 2 and graph.layers[0].op != "output":
-                self._copied.add(INPUT)
+            if graph.before is not None and graph.before.handed_out:
+                self._copied.add(INPUT)  # it has left that layout already
 
     def are_blocked(self, tensors: tuple[int, ...]) -> bool:
         """Whether all tensors are in the blocked layout."""
@@ -92,7 +93,10 @@ class Layouts:
         """Return how a convolution runs: `blocked`, `direct` (from plain to blocked) or `plain`."""
         into, out, groups = layer.in_channels, layer.out_channels, layer.groups
         if not (whole(into) and whole(out) and whole(groups)):
-            return "blocked"
+            self._check_blocks(into, out, groups)
+            return (
+                "direct" if whole(into) and into < self.block else "blocked"
+            )  # the stem: an image
         if groups == 1:
             if into < self.block:
                 return "direct"
@@ -103,6 +107,19 @@ class Layouts:
             return "blocked"
         partial = into // groups % self.block or out // groups % self.block
         return "plain" if partial else "blocked"
+
+    def _check_blocks(self, into: Channels, out: Channels, groups: Channels) -> None:
+        """Raise a UsageError where only some widths of a space run in the blocked layout."""
+        if not whole(groups) or groups == 1:
+            return
+        for channels in (into, out):
+            if np.any(channels // groups % self.block):
+                raise UsageError(
+                    f"{groups} groups of fewer channels than fill the device's blocks of "
+                    f"{self.block} change what runs around them, so the latency of a search space "
+                    f"is no sum over its rows: set its width_step to {int(groups) * self.block} or "
+                    "a multiple, or give budgets of other quantities."
+                )
 
     def shape(self, tensor: int) -> tuple[Any, Size]:
         """Return channels and size of a tensor."""

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..architecture.families import family
-from ..architecture.graph import Channels, Graph, GraphBuilder, Size, carried_activation, checked
+from ..architecture.graph import (
+    Before,
+    Channels,
+    Graph,
+    GraphBuilder,
+    Size,
+    carried_activation,
+    checked,
+)
 from ..architecture.spaces import RowSpace, Space
 
 
@@ -60,16 +68,19 @@ def stem_fragment(space: Space, resolution: Size, batch: int) -> Graph:
 def row_fragments(space: Space, resolution: Size, batch: int) -> Iterator[list[RowFragments]]:
     """Yield the fragments of each row: one per kind, and per expansion where it has one."""
     stem = stem_fragment(space, resolution, batch)
+    before = Before((stem,))
     size, ins, activation = stem.layers[-1].out_size, space.stem_widths, carried_activation(stem)
     for row in space.rows:
         fragments = [
-            _fragments(row, kind, expansion, ins, size, batch, activation)
+            _fragments(row, kind, expansion, ins, size, batch, activation, before)
             for kind in row.kinds
             for expansion in ((None,) if row.inner_is_width(kind) else row.expansions)
         ]
         yield fragments
         size = (-(-size[0] // row.stride), -(-size[1] // row.stride))
         ins, activation = row.outs, carried_activation(fragments[0].rest)
+        blocks = tuple(graph for f in fragments for graph in (f.first, f.rest))
+        before = Before(blocks, row.ends_stage and row.stage > 1)
 
 
 def _fragments(
@@ -80,6 +91,7 @@ def _fragments(
     size: Size,
     batch: int,
     activation: str | None,
+    before: Before,
 ) -> RowFragments:
     blocks = family(row.family(kind))
     like = row.row((kind, row.outs[0], row.inners(kind)[0], row.depths[0]))
@@ -87,13 +99,16 @@ def _fragments(
     out = np.array(row.outs, dtype=np.int64)[None, None, :]
     inner: Channels = expansion or np.array(row.mids, dtype=np.int64)[None, :, None]
 
-    def block(number: int, channels: Channels, size: Size, activation: str | None) -> Graph:
+    def block(
+        number: int, channels: Channels, size: Size, activation: str | None, before: Before
+    ) -> Graph:
         b = GraphBuilder(channels, size, stage=row.stage)
         blocks.block(b, b.input, replace(like.options(number), out=out, inner=inner))
-        return checked(b.build(batch=batch, input_activation=activation))
+        return checked(b.build(batch=batch, input_activation=activation, before=before))
 
-    first = block(0, into, size, activation)
+    first = block(0, into, size, activation, before)
     size_out = (-(-size[0] // row.stride), -(-size[1] // row.stride))
+    rest = block(1, out, size_out, carried_activation(first), Before((first,)))
     end = GraphBuilder(out, size_out, stage=row.stage)
     if row.ends_stage and row.stage > 1:
         end.output(end.input)
@@ -104,7 +119,7 @@ def _fragments(
         expansion,
         ins,
         first,
-        block(1, out, size_out, carried_activation(first)),
-        end.build(batch=batch),
+        rest,
+        end.build(batch=batch, before=Before((first, rest))),
         (low * into <= out) & (out <= high * into),
     )
