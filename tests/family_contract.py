@@ -23,7 +23,6 @@ from hwnas.architecture.graph import Graph, GraphBuilder
 from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.devices import spec
-from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.errors import UsageError
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.lowering.kernels import Kernel, fuse
@@ -73,7 +72,7 @@ class FamilyContract:
     """
 
     name: str
-    inner: str = "mid = [8, 16]"
+    inner: str = "mid = [16, 32]"
     options: str = ""
     stem: str = ""
 
@@ -83,17 +82,17 @@ class FamilyContract:
     def space(self) -> Space:
         """A space of some hundred architectures."""
         rows = (
-            (2, [3], [16, 24], [1, 1]),
-            (3, [3, 5], [16, 24], [1, 2]),
-            (4, [5], [24, 32], [1, 1]),
-            (5, [3, 5], [32, 32], [1, 2]),
+            (2, [3], [32, 48], [1, 1]),
+            (3, [3, 5], [32, 48], [1, 2]),
+            (4, [5], [48, 64], [1, 1]),
+            (5, [3, 5], [64, 64], [1, 2]),
         )
-        return self._space(8, "[8, 16]", self.inner, rows)
+        return self._space(16, "[16, 32]", self.inner, rows)
 
     @cached_property
     def wide(self) -> Architecture:
         """An architecture whose layers are wide enough for the closed form of finite width."""
-        inner = self.inner.replace("[8, 16]", "[48, 48]")
+        inner = self.inner.replace("[16, 32]", "[48, 48]")
         rows = tuple((stage, [3], [64, 64], [2, 2]) for stage in (2, 3, 4, 5))
         space = self._space(16, "[64, 64]", inner, rows)
         return space.decode(space.narrowest())
@@ -298,7 +297,8 @@ class FamilyContract:
                 assert all(0 < seconds < 1 for seconds in times)
 
     def test_latency_is_a_sum_over_rows(self) -> None:
-        for fusion in (*(spec.load(d).fusion for d in DEVICES), OnnxRuntimeCpu().fusion()):
+        blocks = (replace(spec.load("cpu").fusion, block=block) for block in (8, 16))
+        for fusion in (*(spec.load(device).fusion for device in DEVICES), *blocks):
             oracle = LatencyOracle(Nominal(), fusion, SIZE, 1)
             try:
                 term = AdditiveTerm(self.space, oracle)

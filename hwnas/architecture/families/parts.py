@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..graph import GraphBuilder, Tensor
 from .base import BlockOptions
 
@@ -32,13 +34,15 @@ def squeeze_excite(b: GraphBuilder, x: Tensor, gate: str) -> Tensor:
     """Return `x` with each channel weighted by what all positions say of it; `x` without a gate.
 
     Squeeze-and-excitation (https://arxiv.org/abs/1709.01507) as MobileNetV3 has it: a global
-    average pool, a 1x1 convolution with bias to a quarter of the channels, rounded up to a multiple
-    of 8, ReLU, and one back, whose `sigmoid` or `hard_sigmoid` multiplies `x`. It is not on the
-    main path: the plain network of the entropy has none.
+    average pool, a 1x1 convolution with bias to a quarter of the channels (rounded up to a multiple
+    of 8, and at least 16, a block of channels of most runtimes), ReLU, and one back, whose
+    `sigmoid` or `hard_sigmoid` multiplies `x`. It is not on the main path: the plain network of the
+    entropy has none.
     """
     if not gate:
         return x
-    squeezed = -(-x.channels // 32) * 8
+    quarter = -(-x.channels // 32) * 8
+    squeezed = max(quarter, 16) if isinstance(quarter, int) else np.maximum(quarter, 16)
     y = b.global_pool(x)
     y = b.conv(y, squeezed, activation="relu", main=False, norm=False)
     y = b.conv(y, x.channels, activation=gate, main=False, norm=False)

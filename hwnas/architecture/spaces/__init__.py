@@ -12,7 +12,7 @@ from .space import Candidate, Space
 
 __all__ = ["SHIPPED", "Candidate", "Genes", "RowSpace", "Space", "files", "load", "parse"]
 
-SHIPPED = ("resnet", "mobile")
+SHIPPED = ("resnet", "mobile", "mobile-se", "resnet-basic", "mixed")
 
 
 def load(name: str) -> Space:
