@@ -46,7 +46,12 @@ def flops(graph: Graph) -> Any:
 
 
 def mmcv_flops(graph: Graph, rule: str) -> Any:
-    """Return the FLOPs as mmcv's counter gave them for the paper's tables, for one image.
+    """Return the FLOPs as mmcv's counter gave them for the paper's tables, for one image."""
+    return sum(mmcv_layer(layer, rule) for layer in graph.layers)
+
+
+def mmcv_layer(layer: Layer, rule: str) -> Any:
+    """Return what mmcv's counter gave for a layer, for one image.
 
     mmcv counts by module, so what is counted besides the multiply-adds differs by network:
     `maedet` adds 2 per normalised element and 1 per element that enters an average pool,
@@ -55,10 +60,6 @@ def mmcv_flops(graph: Graph, rule: str) -> Any:
     rule a bias adds 1 per element, and a global average pool 1 per element that enters it; of
     other activations than ReLU and ReLU6 mmcv knows nothing.
     """
-    return sum(macs(layer) + _mmcv_extra(layer, rule) for layer in graph.layers)
-
-
-def _mmcv_extra(layer: Layer, rule: str) -> Any:
     extra: Any = elements(layer) if layer.bias else 0
     if rule in ("maedet", "mobilenetv2") and layer.norm:
         extra += 2 * elements(layer)
@@ -68,7 +69,7 @@ def _mmcv_extra(layer: Layer, rule: str) -> Any:
         extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
     if (rule, layer.op) in (("maedet", "avg_pool"), ("resnet", "max_pool")):
         extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
-    return extra
+    return macs(layer) + extra
 
 
 def total_params(graph: Graph) -> Any:

@@ -58,7 +58,7 @@ class TestSandglassWithGate(FamilyContract):
 
 def test_the_page_says_how_to_put_it_to_the_contract() -> None:
     assert len(CODE.splitlines()) <= 30
-    assert "class TestSandglass(FamilyContract):\n    name = \"sandglass\"" in CLASS
+    assert 'class TestSandglass(FamilyContract):\n    name = "sandglass"' in CLASS
 
 
 def test_a_space_of_it_is_searched_and_exported(

@@ -55,9 +55,10 @@ def test_a_shipped_space_and_its_tables(name: str, tmp_path: Path) -> None:
 # Rows of several families: what differs between them is inner sizes, depth in layers, and whether
 # the row ends in an activation.
 
+TWO_SIZES = "expansion = [2]\nmid = [8, 8]"
 ROWS = (
     (2, ["mobile", "basic"], [3], [16, 24], "expansion = [1, 2]\nmid = [8, 8]", [1, 1]),
-    (3, ["bottleneck", "mobile", "k1kx"], [3, 5], [24, 24], "expansion = [2]\nmid = [8, 8]", [1, 2]),
+    (3, ["bottleneck", "mobile", "k1kx"], [3, 5], [24, 24], TWO_SIZES, [1, 2]),
     (4, ["k1kx", "bottleneck"], [3], [24, 32], "mid = [8, 16]", [1, 2]),
     (5, ["basic", "mobile"], [3], [32, 32], "expansion = [1]\nmid = [16, 16]", [1, 2]),
 )  # fmt: skip
@@ -175,6 +176,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ('family = "bottleneck"', 'family = ["basic", "basic"]', "not different ones"),
         ('family = "bottleneck"', "family = []", "not different ones"),
         ('family = "bottleneck"', 'family = "mobile"', "give 'expansion'"),
+        ('family = "bottleneck"', 'family = ["mobile", "basic"]', "give 'expansion'"),
+        ("kernels = [3, 5]", "kernels = [3]\nactvation = 'silu'", "unknown field `actvation`"),
         ("mid = [16, 512]", "mid = [16, 512]\nexpansion = [6]", "'expansion' means nothing to"),
         ("mid = [16, 512]", "mid = [16, 512]\ngroups = 16", "24 channels, which 16 groups do not"),
         ("mid = [16, 512]", "mid = [16, 512]\ngroups = -4", "groups .* is -4"),

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 )
 @device_option
 @click.option(
-    "--space", metavar="NAME|FILE", help="resnet, mobile, or a TOML file; by default the device's."
+    "--space",
+    metavar="NAME|FILE",
+    help="resnet, mobile, mobile-se, resnet-basic, mixed, or a TOML file; by default the device's.",
 )
 @click.option(
     "--method",

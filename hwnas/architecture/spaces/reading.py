@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -24,8 +24,7 @@ else:
 SCHEMA = "hwnas.space/1"
 
 
-@dataclass(frozen=True)
-class _StemFile:
+class _StemFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: tuple[int, int]
     kernel: int = 3
     activation: str = "relu"
@@ -33,8 +32,7 @@ class _StemFile:
     focus: bool = False
 
 
-@dataclass(frozen=True)
-class _RowFile:
+class _RowFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: int
     family: str | tuple[str, ...]
     stride: int
@@ -51,8 +49,7 @@ class _RowFile:
     se: str = ""
 
 
-@dataclass(frozen=True)
-class _SpaceFile:
+class _SpaceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: str
     name: str
     width_step: int
@@ -112,12 +109,14 @@ def _row_space(row: _RowFile, ends_stage: bool, step: int, place: str) -> RowSpa
         raise UsageError(f"{place}: {error}") from None
     words = {family(name).inner for name in families}
     depth = row.pairs or row.blocks
-    for word, given in (("mid", row.mid), ("expansion", row.expansion)):
-        if word in words and (given is None or depth is None or (row.pairs and row.blocks)):
-            raise UsageError(f"{place}: give '{word}', and either 'pairs' or 'blocks'.")
-        if word not in words and given is not None:
+    inner = {"mid": row.mid, "expansion": row.expansion}
+    missing = [word for word in sorted(words) if inner[word] is None]
+    if missing or depth is None or (row.pairs and row.blocks):
+        needed = " and ".join(f"'{word}'" for word in missing or sorted(words))
+        raise UsageError(f"{place}: give {needed}, and either 'pairs' or 'blocks'.")
+    for word in inner.keys() - words:
+        if inner[word] is not None:
             raise UsageError(f"{place}: '{word}' means nothing to {', '.join(families)}.")
-    assert depth is not None
     if not 1 <= row.stage <= STAGES:
         raise UsageError(f"{place}: stage {row.stage} does not exist; a backbone has {STAGES}.")
     if not 1 <= depth[0] <= depth[1] <= 128:
