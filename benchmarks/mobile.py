@@ -4,8 +4,8 @@
     python benchmarks/mobile.py --measure    also timed on this machine's processor
 
 FLOPs are counted in mmcv's way, at 320x320, as the paper's are. Each network is the proven optimum
-of its space under both budgets. MobileNetV2 is timed and counted with its last 1x1 convolution, as the
-paper does; the spaces have none.
+of its space under both budgets. MobileNetV2 is timed and counted with its last 1x1 convolution, as
+the paper does; the spaces have none.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--space",
     metavar="NAME|FILE",
-    help="resnet, mobile, mobile-se, resnet-basic, mixed, or a TOML file; by default the device's.",
+    help="resnet, mobile, mobile-se, resnet-basic, mixed, or a TOML file; the device's by default.",
 )
 @click.option(
     "--method",
