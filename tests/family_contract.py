@@ -10,11 +10,13 @@ import itertools
 import math
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from test_onnx import executed, predicted
 
 from hwnas import costs
 from hwnas.architecture import Architecture, from_json, lower, main_path, spaces
@@ -25,7 +27,7 @@ from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.devices import spec
 from hwnas.errors import UsageError
 from hwnas.latency.oracle import LatencyOracle
-from hwnas.lowering.kernels import Kernel, fuse
+from hwnas.lowering.kernels import Fusion, Kernel, fuse
 from hwnas.lowering.onnx_reader import of_model
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.torch_writer import to_source, to_torch
@@ -36,7 +38,6 @@ from hwnas.searchers.certified import Solver
 from hwnas.searchers.evaluator import Evaluator
 from hwnas.searchers.fragments import row_fragments
 from hwnas.searchers.mutation import DRAWS, MUTATIONS
-from hwnas.searchers.tables import AdditiveTerm
 from hwnas.workflows.predict import load_predictor
 
 torch = pytest.importorskip("torch")
@@ -59,6 +60,12 @@ class Nominal:
         if kernel.unless_multiple:
             seconds = np.where(np.asarray(into) % kernel.unless_multiple == 0, 0.0, seconds)
         return np.asarray(seconds)
+
+
+def fusions() -> list[Fusion]:
+    """Return what the runtimes fuse; that of a processor with blocks of 8 and of 16 channels."""
+    blocks = [replace(spec.load("cpu").fusion, block=block) for block in (8, 16)]
+    return [*(spec.load(device).fusion for device in DEVICES), *blocks]
 
 
 class FamilyContract:
@@ -286,6 +293,11 @@ class FamilyContract:
                 ours, theirs = fuse(graph, fusion), fuse(read, fusion)
                 assert sorted(map(str, ours)) == sorted(map(str, theirs))
 
+    def test_onnxruntime_executes_the_predicted_kernels(self, tmp_path: Path) -> None:
+        for graph in self.graphs()[:2]:
+            model = to_onnx(graph, he_normal(graph, 0))
+            assert predicted(graph) == executed(model, tmp_path)
+
     def test_every_kernel_has_a_predicted_time(self) -> None:
         for device in DEVICES:
             place = spec.load(device)
@@ -297,21 +309,16 @@ class FamilyContract:
                 assert all(0 < seconds < 1 for seconds in times)
 
     def test_latency_is_a_sum_over_rows(self) -> None:
-        blocks = (replace(spec.load("cpu").fusion, block=block) for block in (8, 16))
-        for fusion in (*(spec.load(device).fusion for device in DEVICES), *blocks):
+        for fusion in fusions():
             oracle = LatencyOracle(Nominal(), fusion, SIZE, 1)
             try:
-                term = AdditiveTerm(self.space, oracle)
+                evaluator = Evaluator(self.space, EntropyScore(), [oracle], [math.inf])
             except UsageError as error:
                 assert "groups of fewer channels" in str(error)  # some widths only fill blocks
                 assert "groups" in self.options
                 continue
             for architecture, graph in zip(self.architectures(), self.graphs(), strict=True):
-                candidate = self.space.encode(architecture)
-                total, channels = term.stem[candidate[0]] + oracle.constant, candidate[0]
-                for row, genes in zip(term.rows, candidate[1:], strict=True):
-                    total += row(channels, genes)
-                    channels = genes[1]
+                (total,) = evaluator.costs(self.space.encode(architecture))
                 assert total == pytest.approx(oracle.cost(graph), rel=1e-12)
 
     # Entropy and search.

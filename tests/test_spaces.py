@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from family_contract import Nominal, fusions
+from test_certified import Noisy
 
 from hwnas.architecture import Architecture, from_json, lower, spaces, zoo
 from hwnas.architecture.spaces import Candidate, Space
-from hwnas.budgets.oracles import LayerSum, graph_oracle
+from hwnas.budgets.oracles import graph_oracle
 from hwnas.cli import main
 from hwnas.costs import macs, params
+from hwnas.latency.oracle import LatencyOracle
 from hwnas.scores.entropy import EntropyScore
 from hwnas.searchers.certified import Solver
 from hwnas.searchers.evaluator import Evaluator
@@ -37,10 +40,11 @@ def test_a_shipped_space_and_its_tables(name: str, tmp_path: Path) -> None:
     space = spaces.load(name)
     assert spaces.load(str(own)) == space
     oracles = [graph_oracle(quantity, SIZE) for quantity in ("flops", "params", "layers")]
+    oracles += [LatencyOracle(Nominal(), fusion, SIZE, 1) for fusion in fusions()]
     score = EntropyScore(alpha=(1, 1, 1, 1, 6))
     evaluator = Evaluator(space, score, oracles, [math.inf] * len(oracles))
     rng = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(10):
         candidate = space.sample(rng)
         assert space.problem(candidate) == ""
         architecture = space.decode(candidate)
@@ -108,7 +112,9 @@ def test_mixed_rows_score_what_their_graph_scores() -> None:
         assert len(seen) > 10
 
 
-@pytest.mark.parametrize("layers", [False, True])
+@pytest.mark.parametrize(
+    ("layers", "sigma"), [(False, 0.0), (True, 0.0), (False, 0.3), (True, 1.0)]
+)
 @pytest.mark.parametrize(
     "score",
     [
@@ -118,10 +124,10 @@ def test_mixed_rows_score_what_their_graph_scores() -> None:
     ],
 )
 def test_the_certified_search_chooses_families_as_brute_force_does(
-    score: EntropyScore, layers: bool
+    score: EntropyScore, layers: bool, sigma: float
 ) -> None:
     candidates = everything(SPACE)
-    oracles: list[Any] = [LayerSum(macs, SIZE), LayerSum(params, SIZE)]
+    oracles: list[Any] = [Noisy(macs, 3, sigma, 1e6), Noisy(params, 4, sigma)]
     if layers:
         oracles.append(graph_oracle("layers", SIZE))
     evaluator = Evaluator(SPACE, score, oracles, [math.inf] * len(oracles))

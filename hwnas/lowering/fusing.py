@@ -61,7 +61,7 @@ class Fuser:
             self._nodes,
             fusion,
             self._rules.alignment,
-            self._append,
+            self._emitted,
             _comes_in_blocked(graph, fusion),
         )
         self._blocked = self._layouts.blocked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ class Layouts:
         nodes: its nodes.
         fusion: the device's fusion; without a block every tensor stays plain.
         alignment: channels of whose multiples the blocked layout can be entered.
-        append: takes the kernels that change a layout.
+        emitted: the kernels so far, each with its layer; those that change a layout are added.
         comes_in_blocked: whether what comes in is in the blocked layout.
     """
 
@@ -31,7 +30,7 @@ class Layouts:
         nodes: list[Node],
         fusion: Fusion,
         alignment: int,
-        append: Callable[[int, Kernel], None],
+        emitted: list[tuple[int, Kernel]],
         comes_in_blocked: bool,
     ) -> None:
         self.blocked: set[int] = set()
@@ -40,10 +39,12 @@ class Layouts:
         self._nodes = nodes
         self._fusion = fusion
         self._alignment = alignment
-        self._append = append
+        self._emitted = emitted
         self._handed_out = {node.layer.inputs[0] for node in nodes if node.layer.op == "output"}
         # Tensors that exist in the other layout, too: a layout is changed once.
         self._copied: set[int] = set()
+        # Where the kernel is that copies a tensor for partial blocks alone.
+        self._copied_partly: dict[int, int] = {}
         if comes_in_blocked:
             self.blocked.add(INPUT)
             if graph.before is not None and graph.before.handed_out:
@@ -55,15 +56,21 @@ class Layouts:
 
     def leave(self, origin: int, tensor: int) -> None:
         """Make sure that a tensor exists outside the blocked layout."""
-        if tensor in self.blocked and tensor not in self._copied:
-            self._copied.add(tensor)
-            self._append(origin, self.change(tensor, self.leaving(tensor)))
+        if tensor not in self.blocked or tensor in self._copied:
+            return
+        self._copied.add(tensor)
+        change = self.change(tensor, self.leaving(tensor))
+        place = self._copied_partly.get(tensor)
+        if place is None:
+            self._emitted.append((origin, change))
+        else:
+            self._emitted[place] = (self._emitted[place][0], change)
 
     def enter(self, origin: int, tensor: int) -> None:
         """Make sure that a tensor exists in the blocked layout."""
         if tensor not in self.blocked and tensor not in self._copied:
             self._copied.add(tensor)
-            self._append(origin, self.change(tensor, "reorder_input"))
+            self._emitted.append((origin, self.change(tensor, "reorder_input")))
 
     def leaving(self, tensor: int) -> str:
         """Return the kernel that takes a tensor out of the blocked layout.
@@ -79,15 +86,13 @@ class Layouts:
 
     def around_pool(self, origin: int, source: int, layer: Layer) -> None:
         """Add the changes of a pool whose channels are arrays: they run on partial blocks only."""
-        changes = [
-            self.change(source, "reorder_input")._replace(
-                in_size=layer.out_size, out_size=layer.out_size
-            )
-        ]
-        if source not in self._copied:
+        back = self.change(source, "reorder_input")
+        changes = [back._replace(in_size=layer.out_size, out_size=layer.out_size)]
+        if source not in self._copied | set(self._copied_partly):
+            self._copied_partly[source] = len(self._emitted)
             changes.insert(0, self.change(source, "reorder_plain"))
         for change in changes:
-            self._append(origin, change._replace(unless_multiple=self.block))
+            self._emitted.append((origin, change._replace(unless_multiple=self.block)))
 
     def suits(self, layer: Layer) -> str:
         """Return how a convolution runs: `blocked`, `direct` (from plain to blocked) or `plain`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from ...errors import UsageError, did_you_mean
 from .base import Family
@@ -10,6 +10,9 @@ from .basic import Basic
 from .bottleneck import Bottleneck
 from .k1kx import K1KX
 from .mobile import Mobile
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "hwnas.families"
 """The group under which a package declares its families: `name = module:Class`."""
@@ -25,6 +28,8 @@ def family(name: str) -> Family:
         UsageError: there is no such family, or its package is broken.
     """
     if name not in FAMILIES:
+        from importlib.metadata import entry_points
+
         declared = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
         if name not in declared:
             known = sorted({*FAMILIES, *declared})
