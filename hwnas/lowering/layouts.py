@@ -99,9 +99,8 @@ class Layouts:
         into, out, groups = layer.in_channels, layer.out_channels, layer.groups
         if not (whole(into) and whole(out) and whole(groups)):
             self._check_blocks(into, out, groups)
-            return (
-                "direct" if whole(into) and into < self.block else "blocked"
-            )  # the stem: an image
+            image = whole(into) and into < self.block  # what a stem reads
+            return "direct" if image else "blocked"
         if groups == 1:
             if into < self.block:
                 return "direct"
