@@ -83,15 +83,14 @@ def _minimum(
     return float(result.x[0]), np.asarray(result.x[1:]) / limits
 
 
-def _crossing(scores: Array, rooms: Array, price: float, most: float) -> float:
-    """Return the price at which the highest of score + price * room is least, upwards of one."""
-    while True:
-        values = scores + price * rooms
-        top = float(values.max())
-        steepest = float(rooms[values >= top - 1e-12 * abs(top)].max())
-        rising = rooms > steepest
-        if steepest >= 0 or price >= most:
-            return min(price, most)
-        if not rising.any():
-            return price if math.isinf(most) else most
-        price += float(((top - values[rising]) / (rooms[rising] - steepest)).min())
+def _crossing(scores: Array, rooms: Array, low: float, high: float) -> float:
+    """Return the price between low and high at which the highest of score + price * room is least.
+
+    It is an end, or where a falling line crosses a rising one.
+    """
+    falling, rising = rooms < 0, rooms >= 0
+    steeper = rooms[rising] - rooms[falling, None]
+    crossings = ((scores[falling, None] - scores[rising]) / steeper).ravel()
+    ends = [low] if math.isinf(high) else [low, high]
+    prices = np.append(ends, crossings[(crossings > low) & (crossings < high)])
+    return float(prices[(scores + prices[:, None] * rooms).max(axis=1).argmin()])
