@@ -45,7 +45,7 @@ class Evaluator:
         self.additive = [k for k, oracle in enumerate(oracles) if oracle.additive]
         self.terms = [AdditiveTerm(space, oracles[k]) for k in self.additive]
         for term in self.terms:
-            _checked((*term.stem.values(), *(row.least() for row in term.rows)))
+            _checked((*term.stem.values(), *(v for row in term.rows for v in row.extremes())))
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]
         self._rooms = [limits[k] - oracles[k].constant for k in self.additive]
         self.entropy = entropy = SpaceEntropy(space, score)

@@ -78,18 +78,19 @@ class RowTables:
             value += repeats * table.item(0, m if b > 1 else 0, o if c > 1 else 0)
         return value
 
-    def least(self) -> float:
-        """Return the least entry of all tables, NaN where one is not a number."""
+    def extremes(self) -> tuple[float, float]:
+        """Return the least and the greatest entry of all tables, NaN where one is no number."""
         ins, outs = self.valid.shape
-        lowest = [
+        tables = [
             # Pairs of channels that the space does not allow are undefined.
-            table[np.broadcast_to(self.valid[:, None, :], table.shape)].min(initial=np.inf)
+            table[np.broadcast_to(self.valid[:, None, :], table.shape)]
             if (table.shape[0], table.shape[2]) == (ins, outs)
-            else table.min()
+            else table
             for _, _, first, rest in self.pieces
             for table in first + rest
         ]
-        return float(np.min(lowest))
+        lowest = np.min([table.min(initial=np.inf) for table in tables])
+        return float(lowest), float(np.max([table.max(initial=-np.inf) for table in tables]))
 
     def arcs(self, depth: int) -> Iterator[tuple[int, int, Table]]:
         """Yield kernel, inner size and the term over (channels in, channels out).
