@@ -55,7 +55,7 @@ class Values:
             array (channels, states).
         arcs: per row, an arc per move.
         value: of the best path.
-        start: where the best path begins, a position of the stem's widths.
+        best: the architecture of the best path.
     """
 
     prices: Array
@@ -63,7 +63,7 @@ class Values:
     before: tuple[Array, ...]
     arcs: tuple[tuple[Arc, ...], ...]
     value: float
-    start: int
+    best: Candidate
 
 
 class Relaxation:
@@ -95,23 +95,25 @@ class Relaxation:
             before.append(self._before(r, arcs[-1], before[-1]))
         stem = self.terms.stem[0] - prices @ self.terms.stem[1:]
         totals = stem + before[-1][:, 0]
-        return Values(
-            prices,
-            priced,
-            tuple(reversed(before)),
-            tuple(reversed(arcs)),
-            float(totals.max()),
-            int(totals.argmax()),
-        )
+        before.reverse()
+        arcs.reverse()
+        best = self._best(int(totals.argmax()), priced, before, arcs)
+        return Values(prices, priced, tuple(before), tuple(arcs), float(totals.max()), best)
 
-    def best(self, values: Values) -> Candidate:
-        """Return the architecture of the best path."""
-        i, s, rows = values.start, 0, []
+    def _best(
+        self,
+        start: int,
+        priced: Sequence[Sequence[tuple[Parts, Parts]]],
+        before: Sequence[Array],
+        arcs: Sequence[Sequence[Arc]],
+    ) -> Candidate:
+        """Return the architecture of the best path from a stem on."""
+        i, s, rows = start, 0, []
         for r, row in enumerate(self.terms.rows):
             best = (-np.inf, 0, 0)
-            for m, (move, arc) in enumerate(zip(self.states.moves[r], values.arcs[r], strict=True)):
+            for m, (move, arc) in enumerate(zip(self.states.moves[r], arcs[r], strict=True)):
                 if move.to[s] >= 0:
-                    ends = values.before[r + 1][:, move.to[s]] + arc.border[s]
+                    ends = before[r + 1][:, move.to[s]] + arc.border[s]
                     total = arc.at(arc.share[s], i) + ends
                     best = max(best, (float(total.max()), m, int(total.argmax())))
             _, m, o = best
@@ -119,7 +121,7 @@ class Relaxation:
             options = []
             for c, choice in enumerate(row.choices):
                 if choice.activated == move.activated:
-                    parts = self.parts(values, r, c, [(m, self.states.relus[r][s])])
+                    parts = self._parts(priced[r][c], r, c, [(m, self.states.relus[r][s])])
                     inners = np.arange(len(choice.inners))
                     totals = parts.at(np.full_like(inners, i), inners, np.full_like(inners, o))[0]
                     k = int(totals.argmax())
@@ -127,7 +129,7 @@ class Relaxation:
             kernel, inner = max(options)[1]
             rows.append((kernel, row.outs[o], inner, move.depth))
             i, s = o, int(move.to[s])
-        return (self.terms.widths[values.start], *rows)
+        return (self.terms.widths[start], *rows)
 
     def spread(self, r: int, c: int, m: int, relus: int) -> tuple[Array, int]:
         """Return what each layer's 1 / channels takes from the score, and the ReLUs behind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from ..evaluator import Evaluator
 from ..feasibility import cheapest_within
 from .alternatives import different
 from .border import border_bound
-from .closing import Closing
+from .closing import Closing, Found
 from .dual import MOST_ROUNDS, Line, minimise
 from .relaxation import Relaxation, Values
 from .states import states
@@ -30,8 +31,8 @@ AROUND = (0.87, 1.15)
 FIRST_GAP = 1e-4
 """How far below the bound the enumeration begins, relative to it."""
 
-WIDER = 1.5
-"""By how much the gap grows where nothing was found in it."""
+WIDER = ((50, 4.0), (1000, 2.0), (math.inf, 1.5))
+"""By how much the gap grows where the best one was not in it, for up to so many paths in it."""
 
 PRECISION = 1e-4
 """Of the least bound over all prices, relative; the enumeration closes what is left."""
@@ -196,7 +197,7 @@ class _Search:
                 self.offer(candidate)
             proven = self.best[0] >= threshold
             bound = self.best[0] if proven else threshold
-            wider *= WIDER
+            wider *= _factor(found)
         prices = [0.0] * len(self.limits)
         for k, price in zip(self.solver.priced, values.prices.tolist(), strict=True):
             prices[k] = price
@@ -247,7 +248,7 @@ class _Search:
             chosen = different(self.best[1], pool, self.evaluator.space.rows, count)
             if not found.complete:
                 break
-            reach *= WIDER
+            reach *= _factor(found)
         return [(candidate, self.evaluator.score_of(candidate)) for candidate in chosen]
 
     def priced(self) -> list[Values]:
@@ -290,7 +291,7 @@ class _Search:
             values = self.solve(relaxation, prices)
             if solved is not None:
                 solved.append(values)
-            costs = self.costs(relaxation.best(values))
+            costs = self.costs(values.best)
             return values.value, Line(values.value + float(prices @ costs), costs)
 
         return answer
@@ -298,7 +299,7 @@ class _Search:
     def solve(self, relaxation: Relaxation, prices: Array) -> Values:
         self.solves[relaxation is self.fine] += 1
         values = relaxation.solve(prices)
-        self.offer(relaxation.best(values))
+        self.offer(values.best)
         return values
 
     def offer(self, candidate: Candidate) -> None:
@@ -316,6 +317,10 @@ class _Search:
         costs = self.evaluator.costs(candidate)
         spent: Array = np.array([costs[k] for k in self.solver.priced]) - self.constants
         return spent
+
+
+def _factor(found: Found) -> float:
+    return next(factor for most, factor in WIDER if found.paths <= most)
 
 
 def _counts_layers(terms: SpaceTerms, k: int) -> bool:
