@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ..architecture.graph import Graph, main_path
 from ..architecture.spaces import Genes, Space
 from ..scores import border
-from ..scores.border import BorderState
+from ..scores.border import BorderState, Steps
 from ..scores.entropy import EntropyScore, log_gain, path_activation
 from ..scores.finite_width import read_out, variance
 from .fragments import RowFragments, row_fragments
-from .tables import AdditiveTerm, RowTables
-
-Path: TypeAlias = tuple[tuple[int, int], ...]
-"""Kernel and stride of each layer that the border notices."""
+from .tables import AdditiveTerm, RowTables, cell
 
 
 @dataclass(frozen=True)
@@ -102,22 +99,30 @@ class RowEntropy:
             for inner in (row.inners if f.expansion is None else (f.expansion,))
         }
         self.steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
-        self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
+        self._cells = {
+            key: [cell(inverse) for _, inverse in first + rest]
+            for key, (first, rest) in self.layers.items()
+        }
+        self._coefficients: dict[tuple[int, int, int, int], tuple[tuple[float, ...], int]] = {}
+        self._borders: dict[tuple[int, int], Borders] = {}
 
-    def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
-        """Return what the finite width takes from the score, and the ReLUs behind the row."""
+    def width_term(
+        self, index: tuple[int, int, int], genes: Genes, relus: int
+    ) -> tuple[float, int]:
+        """Return what the finite width takes from the score, and the ReLUs behind the row.
+
+        `index` is the position on the tables' axes.
+        """
         kernel, _, inner, depth = genes
-        first, rest = self.layers[kernel, inner]
         coefficients, after = self.coefficients(kernel, inner, depth, relus)
         if not self.lost:
             return 0.0, after
-        i, m, o = self.gain.index(channels, genes)
+        i, m, o = index
         spread = 0.0
-        for coefficient, (_, inverse) in zip(coefficients, first + rest, strict=True):
-            a, b, c = inverse.shape
-            spread += coefficient * inverse.item(
-                i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0
-            )
+        for coefficient, (item, a, b, c) in zip(
+            coefficients, self._cells[kernel, inner], strict=True
+        ):
+            spread += coefficient * item(a * i + b * m + c * o)
         return -self.lost * spread, after
 
     def coefficients(
@@ -127,25 +132,46 @@ class RowEntropy:
 
         The factors grow with the ReLUs before the row.
         """
-        first, rest = self.layers[kernel, inner]
-        return _coefficients(
-            tuple(activated for activated, _ in first),
-            tuple(activated for activated, _ in rest),
-            depth * self._unit - 1,
-            relus,
-            self.passed_on,
-            self._read,
-        )
+        key = (kernel, inner, depth, relus)
+        found = self._coefficients.get(key)
+        if found is None:
+            first, rest = self.layers[kernel, inner]
+            found = self._coefficients[key] = _coefficients(
+                tuple(activated for activated, _ in first),
+                tuple(activated for activated, _ in rest),
+                depth * self._unit - 1,
+                relus,
+                self.passed_on,
+                self._read,
+            )
+        return found
 
     def border(self, state: BorderState, kernel: int, depth: int) -> tuple[BorderState, float]:
         """Return the border's state behind the row, and what it takes from the score there."""
-        found = self._borders.get((state, kernel, depth))
+        return self.borders(kernel, depth)[state]
+
+    def borders(self, kernel: int, depth: int) -> Borders:
+        """Return how a row of this kernel and depth changes the border's state."""
+        found = self._borders.get((kernel, depth))
         if found is None:
             first, rest = self.steps[kernel]
-            after = state
-            for step in first + rest * (depth * self._unit - 1):
-                after = after.step(*step)
-            found = self._borders[state, kernel, depth] = (after, self._read * after.log_gain)
+            steps = first + rest * (depth * self._unit - 1)
+            found = self._borders[kernel, depth] = Borders(steps, self._read)
+        return found
+
+
+class Borders(dict[BorderState, tuple[BorderState, float]]):
+    """By the border's state before a row: the one behind it, what it takes from the score there."""
+
+    __slots__ = ("_read", "_steps")
+
+    def __init__(self, steps: Steps, read: float) -> None:
+        self._steps = steps
+        self._read = read
+
+    def __missing__(self, state: BorderState) -> tuple[BorderState, float]:
+        after = state.behind(self._steps)
+        self[state] = found = (after, self._read * after.log_gain)
         return found
 
 
@@ -192,6 +218,6 @@ def _layers(graph: Graph) -> list[tuple[bool, Any]]:
     ]
 
 
-def _steps(graph: Graph) -> Path:
+def _steps(graph: Graph) -> Steps:
     steps = ((layer.kernel[0], layer.stride[0]) for layer, _ in main_path(graph))
     return tuple(step for step in steps if step != (1, 1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,13 +58,14 @@ def run(
     while progress.iteration < iterations:
         end = min(progress.iteration + CHUNK, iterations)
         sampler.begin(progress.iteration)
-        for _ in range(progress.iteration, end):
-            candidate = sampler.ask()
-            if candidate is None:
-                continue
-            score = evaluator.evaluate(candidate)
-            if score is not None:
-                sampler.tell(candidate, score)
+        with _uncollected():
+            for _ in range(progress.iteration, end):
+                candidate = sampler.ask()
+                if candidate is None:
+                    continue
+                score = evaluator.evaluate(candidate)
+                if score is not None:
+                    sampler.tell(candidate, score)
         progress.iteration = end
         moment = Moment(end, sampler.evaluations, *sampler.best())
         progress.history.append(moment)
@@ -73,6 +76,18 @@ def run(
             took = time.monotonic() - now
             due = now + took + max(SAVE_EVERY_S, 20 * took)  # saving stays below 5 % of the time
     return progress
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold back the search for cycles of garbage: candidates are many and have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def freeze(sampler: Sampler, progress: Progress) -> dict[str, Any]:
