@@ -48,7 +48,8 @@ def main() -> None:
         return
     if options.reference:
         compare(options.reference, options.seconds, options.seeds)
-    grow(options.seeds)
+    else:
+        grow(options.seeds)
 
 
 def grow(seeds: int) -> None:
