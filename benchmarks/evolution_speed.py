@@ -5,8 +5,9 @@
 
 FOLDER is a checkout of github.com/alibaba/lightweight-neural-architecture-search, the reference
 toolbox; the interpreter needs what it needs (torch, modelscope, thop, addict). It searches under
-the same budgets, FLOPs at 224x224 and layers, in its own space of bottleneck blocks with the same
-four strides, as shipped and with its own switch `no_create`, by which no weights are made.
+the same budgets, FLOPs at 224x224 and layers, in its own space of bottleneck blocks from the start
+that its configuration for detection ships, without the one block of stride 1: as shipped, and with
+its own switch `no_create`, by which no weights are made.
 
 A candidate counts once, where it was within the budgets and scored. Everything runs on one thread.
 """
@@ -178,11 +179,11 @@ image_size = 224
 model = dict(
     type='CnnNet',
     structure_info=[
-        {{'class': 'ConvKXBNRELU', 'in': 3, 'out': 16, 's': 2, 'k': 3}},
-        {{'class': 'SuperResK1KXK1', 'in': 16, 'out': 32, 's': 2, 'k': 3, 'L': 1, 'btn': 16}},
-        {{'class': 'SuperResK1KXK1', 'in': 32, 'out': 64, 's': 2, 'k': 3, 'L': 1, 'btn': 16}},
-        {{'class': 'SuperResK1KXK1', 'in': 64, 'out': 128, 's': 2, 'k': 3, 'L': 1, 'btn': 16}},
-        {{'class': 'SuperResK1KXK1', 'in': 128, 'out': 256, 's': 2, 'k': 3, 'L': 1, 'btn': 32}},
+        {{'class': 'ConvKXBNRELU', 'in': 3, 'out': 32, 's': 2, 'k': 3}},
+        {{'class': 'SuperResK1KXK1', 'in': 32, 'out': 256, 's': 2, 'k': 3, 'L': 1, 'btn': 64}},
+        {{'class': 'SuperResK1KXK1', 'in': 256, 'out': 512, 's': 2, 'k': 3, 'L': 1, 'btn': 128}},
+        {{'class': 'SuperResK1KXK1', 'in': 512, 'out': 1024, 's': 2, 'k': 3, 'L': 1, 'btn': 256}},
+        {{'class': 'SuperResK1KXK1', 'in': 1024, 'out': 2048, 's': 2, 'k': 3, 'L': 1, 'btn': 512}},
     ])
 budgets = [dict(type='flops', budget=44e8), dict(type='layers', budget=91)]
 score = dict(type='madnas', multi_block_ratio=[0, 0, 1, 1, 6])
