@@ -1,13 +1,13 @@
 """Speed of evolution: distinct candidates scored a CPU second, and how it grows.
 
     python benchmarks/evolution_speed.py
-    python benchmarks/evolution_speed.py --reference FOLDER --seconds 60
+    python benchmarks/evolution_speed.py --reference FOLDER --python PYTHON --seconds 60
 
 FOLDER is a checkout of github.com/alibaba/lightweight-neural-architecture-search, the reference
-toolbox; the interpreter needs what it needs (torch, modelscope, thop, addict). It searches under
-the same budgets, FLOPs at 224x224 and layers, in its own space of bottleneck blocks from the start
-that its configuration for detection ships, without the one block of stride 1: as shipped, and with
-its own switch `no_create`, by which no weights are made.
+toolbox, PYTHON an interpreter with what it needs (torch, modelscope, thop, addict). It searches
+under the same budgets, FLOPs at 224x224 and layers, in its own space of bottleneck blocks from the
+start that its configuration for detection ships, without the one block of stride 1: as shipped, and
+with its own switch `no_create`, by which no weights are made.
 
 A candidate counts once, where it was within the budgets and scored. Everything runs on one thread.
 """
@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--reference", type=Path, metavar="FOLDER")
+    parser.add_argument("--python", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU time of the reference")
     parser.add_argument("--fast", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure-reference", action="store_true", help=argparse.SUPPRESS)
@@ -48,7 +49,7 @@ def main() -> None:
         measure_reference(options.reference, options.seconds, options.fast)
         return
     if options.reference:
-        compare(options.reference, options.seconds, options.seeds)
+        compare(options)
     else:
         grow(options.seeds)
 
@@ -117,14 +118,15 @@ def _space(folder: Path, rows: int, pairs: int) -> str:
 
 def ours(request: Request, settings: Settings, seed: int) -> tuple[int, float, float]:
     """Return the distinct candidates scored, and the CPU seconds to prepare and to search."""
-    from hwnas.searchers.evolution import Evolution
+    from hwnas.searchers.evolution import ITERATIONS, POPULATION, Evolution
     from hwnas.searchers.loop import Progress, run
-    from hwnas.searchers.mutation import MUTATIONS
+    from hwnas.searchers.mutation import DEFAULT_MUTATION, MUTATIONS
 
     class Forget:
         def save(self, state: dict[str, Any]) -> None:
             """Keep nothing: what a checkpoint costs depends on the disk."""
 
+    iterations = settings.iterations or ITERATIONS
     began = time.process_time()
     problem = understand(request)
     first = starting_point(problem, None)
@@ -132,32 +134,33 @@ def ours(request: Request, settings: Settings, seed: int) -> tuple[int, float, f
     assert score is not None
     sampler = Evolution(
         problem.space,
-        MUTATIONS[settings.mutation](problem.space),
+        MUTATIONS[DEFAULT_MUTATION](problem.space),
         (first, score),
         np.random.default_rng(seed),
-        settings.iterations,
-        settings.population,
+        iterations,
+        settings.population or POPULATION,
     )
     ready = time.process_time()
-    run(sampler, problem.evaluator, settings.iterations, Forget(), Progress())
+    run(sampler, problem.evaluator, iterations, Forget(), Progress())
     return sampler.evaluations, ready - began, time.process_time() - ready
 
 
-def compare(folder: Path, seconds: float, seeds: int) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Print our speed beside the reference toolbox's, measured in turns."""
     request = Request(BUDGETS, DEVICE, "resnet", (224, 224))
     print("| | distinct candidates | CPU s | candidates a CPU s | ours / reference |")
     print("|---|---|---|---|---|", flush=True)
     rates = []
     for name, fast in (("reference, as shipped", False), ("reference, `no_create`", True)):
-        before = _our_rate(request, seeds, rates)
-        command = [sys.executable, __file__, "--measure-reference", "--reference", str(folder)]
-        command += ["--seconds", str(seconds), *(["--fast"] if fast else [])]
+        before = _our_rate(request, options.seeds, rates)
+        command = [options.python, __file__, "--measure-reference"]
+        command += ["--reference", str(options.reference), "--seconds", str(options.seconds)]
+        command += ["--fast"] if fast else []
         told = subprocess.run(command, capture_output=True, text=True)
         if told.returncode:
             sys.exit(told.stderr)
         count, spent = json.loads(told.stdout.splitlines()[-1])
-        after = _our_rate(request, seeds, rates)
+        after = _our_rate(request, options.seeds, rates)
         ratio = (before + after) / 2 / (count / spent)
         print(f"| {name} | {count:,} | {spent:.1f} | {count / spent:,.1f} | {ratio:,.0f} |")
     low, high = min(rates), max(rates)
