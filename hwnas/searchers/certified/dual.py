@@ -41,13 +41,15 @@ def minimise(
         limits: of the budgets, positive.
         ask: solves the relaxed problem; returns its value at some prices, and its path's line.
         precision: the search ends when the bound is within so much of the lines' minimum.
-        start: prices to begin with, by default none.
+        start: prices to begin with, by default the least, or what several known lines suggest.
         box: least and greatest prices to try.
         rounds: how often to ask at most.
     """
     least_prices, most_prices = box or (np.zeros(len(limits)), np.full(len(limits), np.inf))
     best, best_prices = np.inf, np.zeros(len(limits))
     prices = least_prices if start is None else start
+    if start is None and len(lines) > 1:
+        _, prices = _minimum(lines, limits, least_prices, most_prices)
     for _ in range(rounds):
         value, line = ask(prices)
         lines.append(line)

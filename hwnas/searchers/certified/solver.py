@@ -15,6 +15,7 @@ from .alternatives import different
 from .border import border_bound
 from .closing import Closing, Found
 from .dual import MOST_ROUNDS, Line, minimise
+from .narrowing import narrowed
 from .relaxation import Relaxation, Values
 from .states import states
 from .terms import Array, Parts, SpaceTerms, space_terms
@@ -43,11 +44,20 @@ LIKE = 8
 FARTHEST = 0.02
 """How far below the best one an alternative may lie, relative."""
 
+ROUNDING = 1e-9
+"""Relative room for rounding where what cannot lead to anything better is left out."""
+
+SMALLER = 0.7
+"""What is left of the relaxed problem is taken by itself where it is no more than this share."""
+
 COARSE = 4
 """Steps of the coarse grid on which prices are sought first."""
 
 NEAR = (0.7, 1.4)
 """Where the prices of the whole grid are sought, relative to those of the coarse one."""
+
+KNOWN_LINES = 64
+"""Of earlier searches, from which the next one's prices are guessed."""
 
 FINE_ROUNDS = 4
 """How often, at most, the whole grid is solved near there, per budget."""
@@ -113,6 +123,7 @@ class Solver:
         self._terms = space_terms(evaluator, priced)
         self._coarse = self._terms.every(COARSE)
         self._relaxed: dict[float, tuple[Relaxation, Relaxation]] = {}
+        self.lines: dict[float, list[Line]] = {}
 
     def solve(
         self,
@@ -134,7 +145,8 @@ class Solver:
         Raises:
             ValueError: the start, or the cheapest architecture, exceeds a limit.
         """
-        return _Search(self, limits, start, most_paths).run(alternatives)
+        reach = FARTHEST if alternatives > 1 else ROUNDING
+        return _Search(self, limits, start, most_paths, reach).run(alternatives)
 
     def relaxations(self, layers: float) -> tuple[Relaxation, Relaxation]:
         """Return the relaxed problem on a coarse grid and on the whole one, for so many layers."""
@@ -157,6 +169,7 @@ class _Search:
         limits: Sequence[float] | None,
         start: Candidate | None,
         most_paths: int,
+        reach: float,
     ) -> None:
         self.most_paths = most_paths
         evaluator = solver.evaluator
@@ -169,6 +182,9 @@ class _Search:
         self.room = np.array([self.limits[k] for k in solver.priced]) - self.constants
         layers = min((self.limits[k] for k in solver.counted), default=np.inf)
         self.coarse, self.fine = solver.relaxations(layers)
+        self.known = solver.lines.setdefault(layers, [])
+        self.left = self.fine
+        self.reach = reach
         self.best: tuple[float, Candidate] = (-np.inf, start)
         self.offer(start)
         if self.best[0] == -np.inf:
@@ -205,7 +221,7 @@ class _Search:
         return Certificate(
             candidate,
             score,
-            bound,
+            max(bound, score),
             proven,
             tuple(prices),
             not proven or self.binds(values),
@@ -215,7 +231,7 @@ class _Search:
         )
 
     def closing(self, values: list[Values], room: Array) -> Closing:
-        return Closing(self.fine, values, room, self.evaluator.entropy.image)
+        return Closing(self.left, values, room, self.evaluator.entropy.image)
 
     def around(self, prices: Array) -> Iterator[Values]:
         """Yield the values at prices of which one is higher or lower."""
@@ -224,14 +240,19 @@ class _Search:
             for factor in AROUND:
                 other = prices.copy()
                 other[k] = factor * max(prices[k], least[k])
-                yield self.solve(self.fine, other)
+                yield self.solve(self.left, other)
 
     def binds(self, values: Values) -> bool:
         """Whether an architecture over the limits scores higher than the best one within."""
         if values.prices.any():
             return True
         anything = np.full_like(self.room, np.inf)
-        free = self.closing([values], anything)
+        free = Closing(
+            self.fine,
+            [self.solve(self.fine, values.prices)],
+            anything,
+            self.evaluator.entropy.image,
+        )
         found = free.paths(self.best[0], self.most_paths)
         return not found.complete or any(
             self.evaluator.score_of(candidate) > self.best[0] for candidate in found.candidates
@@ -258,46 +279,55 @@ class _Search:
         """
         precision = PRECISION * abs(self.best[0])
         first = Line(self.best[0], self.costs(self.best[1]))
-        lines, found = [first], None
+        found = None
         if self.coarse is not self.fine:
+            # Lines are below the bound whatever the limits, so those of earlier searches help.
+            lines = [first, *self.known[-KNOWN_LINES:]]
+            count = len(lines)
             found = minimise(lines, self.room, self.ask(self.coarse), precision)
-        solved: list[Values] = []
+            self.known += lines[count:]
         box = None
         if found is not None:
             low, high = NEAR
             least = 0.01 * abs(self.best[0]) / self.room
             box = (np.where(found > least, low * found, 0.0), high * np.maximum(found, least))
-        minimise(
+        prices = minimise(
             [first],
             self.room,
-            self.ask(self.fine, solved),
+            self.ask(),
             precision,
             start=found,
             box=box,
             rounds=FINE_ROUNDS * len(self.room) if box else MOST_ROUNDS,
         )
-        return sorted(solved, key=self.bound)
+        return [self.solve(self.left, prices)]
 
     def bound(self, values: Values) -> float:
         """Return the bound that the relaxed problem's values are."""
         return values.value + float(values.prices @ self.room)
 
-    def ask(
-        self, relaxation: Relaxation, solved: list[Values] | None = None
-    ) -> Callable[[Array], tuple[float, Line]]:
-        """Return what answers the search for prices; what was solved is added to `solved`."""
+    def ask(self, relaxation: Relaxation | None = None) -> Callable[[Array], tuple[float, Line]]:
+        """Return what answers the search for prices, by default on what is left of the grid."""
 
         def answer(prices: Array) -> tuple[float, Line]:
-            values = self.solve(relaxation, prices)
-            if solved is not None:
-                solved.append(values)
+            values = self.solve(relaxation or self.left, prices)
+            if relaxation is None:
+                self.narrow(values)
             costs = self.costs(values.best)
             return values.value, Line(values.value + float(prices @ costs), costs)
 
         return answer
 
+    def narrow(self, values: Values) -> None:
+        """Leave out what cannot lead to anything better than what is known."""
+        score = self.best[0]
+        least = score - self.reach * abs(score) - float(values.prices @ self.room)
+        left = narrowed(self.left, values, least)
+        if left.size() <= SMALLER * self.left.size():
+            self.left = left
+
     def solve(self, relaxation: Relaxation, prices: Array) -> Values:
-        self.solves[relaxation is self.fine] += 1
+        self.solves[relaxation is not self.coarse] += 1
         values = relaxation.solve(prices)
         self.offer(values.best)
         return values
