@@ -20,6 +20,7 @@ from hwnas.scores.entropy import EntropyScore
 from hwnas.searchers.certified import Solver
 from hwnas.searchers.certified.alternatives import different
 from hwnas.searchers.certified.border import border_bound
+from hwnas.searchers.certified.narrowing import narrowed
 from hwnas.searchers.certified.states import states
 from hwnas.searchers.certified.terms import space_terms
 from hwnas.searchers.evaluator import Evaluator
@@ -275,3 +276,48 @@ def test_alternatives_differ_from_each_other_in_two_rows() -> None:
     for one, other in itertools.combinations(known, 2):
         assert len(different(one, [other], space.rows, 1)) == 1
     assert different(found.candidate, [found.candidate], space.rows, 1) == []
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobile"])
+def test_a_start_near_the_limit_changes_nothing(name: str) -> None:
+    space = spaces.load(name)
+    size = (224, 224)
+    oracles = [graph_oracle(quantity, size) for quantity in ("flops", "params", "layers")]
+    limits = [2e9, 12e6, 91.0] if name == "resnet" else [0.4e9, 2e6, 91.0]
+    evaluator = Evaluator(space, EntropyScore(), oracles, limits)
+    whole = Solver(evaluator).solve(limits)
+    assert whole.proven
+    solver = Solver(evaluator)
+    near = [limit * 1.0001 for limit in evaluator.costs(whole.candidate)]
+    found = solver.solve(near, whole.candidate)
+    assert found.proven
+    assert found.score >= whole.score
+    assert found.score == solver.solve(near).score
+    tight = evaluator.costs(whole.candidate)
+    assert solver.solve(tight, whole.candidate).score == whole.score
+
+
+def test_nothing_that_could_be_the_best_is_left_out() -> None:
+    space = SPACES["mobile"]
+    oracles: list[Any] = [Noisy(macs, 3, 0.5), Noisy(params, 4, 0.5)]
+    evaluator = Evaluator(space, SCORES[0], oracles, [math.inf, math.inf])
+    scores, costs = scored(evaluator, "mobile")
+    whole, _ = Solver(evaluator).relaxations(math.inf)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        prices = rng.uniform(0, 3, 2) * scores.std() / costs.std(axis=0)
+        values = whole.solve(prices)
+        priced = scores - costs @ prices
+        assert values.value >= priced.max() * (1 - 1e-12)
+        least = np.quantile(priced, 0.99)
+        left = narrowed(whole, values, least)
+        assert left.size() <= whole.size()
+        assert left.solve(prices).value >= priced.max() - 1e-9 * abs(priced.max())
+        for k in np.flatnonzero(priced > least):
+            stem, *rows = ALL["mobile"][k]
+            assert stem in left.terms.widths
+            for (_, out, _, depth), row, moves in zip(
+                rows, left.terms.rows, left.states.moves, strict=True
+            ):
+                assert out in row.outs
+                assert depth in {move.depth for move in moves}

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from hwnas.architecture import spaces
+from hwnas.store.shelf import find
+
 FAST = ("--iterations", "3000")
 
 
@@ -221,6 +224,52 @@ def test_a_budget_that_everything_meets_does_not_bind(tmp_path: Path) -> None:
         "search", "--budget", "flops=100T", "--resolution", "224", "--json", cwd=tmp_path
     )
     assert json.loads(result.stdout)["binding"] is False
+
+
+def test_budgets_that_contradict_each_other_are_told_as_such(tmp_path: Path) -> None:
+    together = ("CONTRADICT_LATENCY", "CONTRADICT_PARAMS")
+    for budget in together:
+        document("search", "--budget", budget, cwd=tmp_path)
+    result = hwnas("search", *(f"--budget={budget}" for budget in together), cwd=tmp_path)
+    assert result.returncode == 3, result.stderr
+    assert "the budgets contradict each other: the cheapest architecture" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("launch_s = 1.3765267965809563e-06", "launch_s = nan"),
+        ("launch_s = 1.3765267965809563e-06", "launch_s = -1.0"),
+        ("constant_s = 0.0", "constant_s = nan"),
+        ("constant_s = 0.0", "constant_s = -0.001"),
+    ],
+)
+def test_a_predictor_that_answers_no_cost_is_refused(
+    old: str, new: str, own_shelf: Path, tmp_path: Path
+) -> None:
+    name = "pixel2-cpu-fp32"
+    for kind, file in (("devices", f"{name}.toml"), ("predictors", f"{name}/card.toml")):
+        text = find(kind, name).joinpath(*Path(file).parts[1:]).read_text("utf-8")
+        assert kind == "devices" or old in text
+        path = own_shelf / kind / file.replace(name, "broken")
+        path.parent.mkdir(parents=True)
+        path.write_text(text.replace(name, "broken").replace(old, new), "utf-8")
+    result = hwnas("search", "--budget", "latency=60ms@broken", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "a cost is a finite number and not negative" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_with_an_empty_stage_is_refused(tmp_path: Path) -> None:
+    text = (spaces.files(spaces.__package__) / "resnet.toml").read_text("utf-8")
+    first, *rows = text.split("[[rows]]")
+    kept = [row for row in rows if "stage = 4" not in row]
+    (tmp_path / "own.toml").write_text("[[rows]]".join([first, *kept]), "utf-8")
+    result = hwnas("search", "--budget", "flops=1G", "--space", "own.toml", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "stage C4 is empty" in result.stderr
 
 
 def test_a_space_says_what_it_allows() -> None:

@@ -44,6 +44,7 @@ class Evaluator:
         self.limits = tuple(limits)
         self.additive = [k for k, oracle in enumerate(oracles) if oracle.additive]
         self.terms = [AdditiveTerm(space, oracles[k]) for k in self.additive]
+        _checked(tuple(oracles[k].constant for k in self.additive))
         for term in self.terms:
             _checked((*term.stem.values(), *(v for row in term.rows for v in row.extremes())))
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]

@@ -29,8 +29,8 @@ def narrowed(relaxation: Relaxation, values: Values, least: float) -> Relaxation
     alive = [ahead + values.before[0].T >= least]
     reached: list[list[NDArray[np.bool_]]] = []
     for r in range(len(terms.rows)):
-        ahead, moves = _followed(relaxation, values, r, ahead, least)
-        reached.append(moves)
+        ahead, going = _followed(relaxation, values, r, ahead, least)
+        reached.append(going)
         alive.append(ahead + values.before[r + 1].T >= least)
     nodes = [np.flatnonzero(level.any(axis=0)) for level in alive]
     kept = [np.flatnonzero(level.any(axis=1)) for level in alive]
