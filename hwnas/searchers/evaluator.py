@@ -15,7 +15,7 @@ from ..budgets.oracles import Oracle
 from ..errors import HwnasError
 from ..scores.entropy import EntropyScore
 from .entropy import RowEntropy, SpaceEntropy
-from .tables import AdditiveTerm, RowTables
+from .tables import AdditiveTerm, RowTables, cheapest
 
 
 class Evaluator:
@@ -49,6 +49,7 @@ class Evaluator:
             _checked((*term.stem.values(), *(v for row in term.rows for v in row.extremes())))
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]
         self._rooms = self._rooms_within(self.limits)
+        self._cheapest: dict[int, Candidate] = {}
         self.entropy = entropy = SpaceEntropy(space, score)
         self._image = entropy.image
         self._stem = {
@@ -61,6 +62,13 @@ class Evaluator:
         self._rows = [
             _Row(row, [term.rows[r] for term in self.terms]) for r, row in enumerate(entropy.rows)
         ]
+
+    def cheapest(self, position: int) -> Candidate:
+        """Return the candidate that costs least by one of the additive budgets."""
+        if position not in self._cheapest:
+            term = self.terms[position]
+            self._cheapest[position] = cheapest(self.space, [term], [1.0])
+        return self._cheapest[position]
 
     def within(self, limits: Sequence[float]) -> Evaluator:
         """Return the same evaluator under other limits; it shares all that is known already."""

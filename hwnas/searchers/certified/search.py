@@ -54,6 +54,9 @@ SMALLER = 0.7
 NEAR = (0.7, 1.4)
 """Where the prices of the whole grid are sought, relative to those of the coarse one."""
 
+SPARE = 0.7
+"""Of every limit, what an architecture may use whose line leads to the prices."""
+
 KNOWN_LINES = 64
 """Of earlier searches, from which the next one's prices are guessed."""
 
@@ -91,16 +94,18 @@ class Search:
         self.left = self.fine
         self.reach = reach
         self.solves = [0, 0]
-        cheapest = cheapest_within(evaluator, self.limits).candidate
-        if not self.keeps(cheapest) and start is not None:
-            cheapest = start
-        for candidate in (start, cheapest):
+        first = start
+        # Its line leads to the prices; that of a start that just keeps a limit would be flat.
+        if start is None or (self.costs(start) > SPARE * self.room).any():
+            cheapest = cheapest_within(evaluator, self.limits).candidate
+            first = cheapest if start is None or self.keeps(cheapest) else start
+        assert first is not None
+        for candidate in (start, first):
             if candidate is not None and not self.keeps(candidate):
                 raise ValueError(f"{candidate} exceeds a limit")
-        score = evaluator.score_of(cheapest)
-        self.best: tuple[float, Candidate] = (score, cheapest)
-        # Its line leads to the prices: that of a start that just keeps a limit would be flat.
-        self.first = Line(score, np.minimum(self.costs(cheapest), self.room))
+        score = evaluator.score_of(first)
+        self.best: tuple[float, Candidate] = (score, first)
+        self.first = Line(score, np.minimum(self.costs(first), self.room))
         if start is not None:
             self.offer(start)
 
