@@ -20,6 +20,7 @@ from hwnas.scores.entropy import EntropyScore
 from hwnas.searchers.certified import Solver
 from hwnas.searchers.certified.alternatives import different
 from hwnas.searchers.certified.border import border_bound
+from hwnas.searchers.certified.dual import lowest
 from hwnas.searchers.certified.narrowing import narrowed
 from hwnas.searchers.certified.states import states
 from hwnas.searchers.certified.terms import space_terms
@@ -321,3 +322,33 @@ def test_nothing_that_could_be_the_best_is_left_out() -> None:
             ):
                 assert out in row.outs
                 assert depth in {move.depth for move in moves}
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 60),
+    budgets=st.integers(1, 4),
+    boxed=st.booleans(),
+)
+def test_the_least_of_the_highest_line_is_that_of_a_linear_program(
+    seed: int, count: int, budgets: int, boxed: bool
+) -> None:
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(500, 2000, count)
+    rooms = 1 - rng.lognormal(0, 1, (count, budgets))
+    rooms[0] = np.where(rng.random(budgets) < 0.2, 0.0, rng.uniform(0, 1, budgets))
+    low = rng.uniform(0, 10, budgets) * boxed
+    high = low + rng.uniform(0, 500, budgets) if boxed else np.full(budgets, np.inf)
+    least, prices = lowest(scores, rooms, low, high)
+    known = linprog(
+        np.eye(1, 1 + budgets)[0],
+        A_ub=np.hstack([np.full((count, 1), -1.0), rooms]),
+        b_ub=-scores,
+        bounds=[(None, None), *zip(low, high, strict=True)],
+    )
+    assert least == pytest.approx(known.fun, rel=1e-9)
+    assert (scores + rooms @ prices).max() == pytest.approx(least, rel=1e-9)
+    assert ((prices >= low) & (prices <= high * (1 + 1e-9))).all()
