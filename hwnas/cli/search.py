@@ -250,8 +250,10 @@ def _verdict(document: dict[str, Any]) -> str:
         score += f" after {document['evaluations']:,} evaluations"
     if document["proven"]:
         best = "no architecture of this space under these budgets scores higher"
-        free = document.get("binding") is False
-        return f"{score}: {best}" + (", nor without them: none of them binds" if free else "")
+        if document.get("binding") is False:
+            layers = next(b["limit"] for b in document["budgets"] if b["quantity"] == "layers")
+            best += f", nor without them, but for the limit of {layers:g} layers"
+        return f"{score}: {best}"
     bound = f"{_below(document['gap'])} (bound {document['upper_bound']:.2f})"
     return f"{score}: {bound}" + (f"; the bound ignores {', '.join(ignored)}" if ignored else "")
 
