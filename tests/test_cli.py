@@ -81,6 +81,43 @@ def test_search_export_predict(tmp_path: Path) -> None:
     assert model["latency_s"] == pytest.approx(small["latency_s"], rel=1e-6)
 
 
+def test_a_structure_text_is_an_architecture(tmp_path: Path) -> None:
+    exported = document("export", "maedet-s", "--format", "tinynas", cwd=tmp_path)
+    assert exported["path"] == "maedet-s.txt"
+    again = hwnas("export", "maedet-s", "--format", "tinynas", cwd=tmp_path)
+    assert (again.returncode, "--force" in again.stderr) == (2, True)
+    # Their notation is Python's; what other programs make of it may be JSON.
+    text = (tmp_path / "maedet-s.txt").read_text()
+    (tmp_path / "json.json").write_text(text.replace("'", '"'))
+    for command in ("show", "predict"):
+        expected = document(command, "maedet-s", cwd=tmp_path)
+        for name in ("maedet-s.txt", "json.json"):
+            found = document(command, name, cwd=tmp_path)
+            for key in ("flops", "params", "layers", "latency_s"):
+                assert found.get(key) == expected.get(key)
+    (tmp_path / "code.txt").write_text(text.replace("'s': 2", "'s': print(2)", 1))
+    bad = hwnas("show", "code.txt", cwd=tmp_path)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "code.txt, line 2" in bad.stderr
+    mobile = "[{'class': 'ConvKXBNRELU', 'in': 3, 'out': 8, 's': 2, 'k': 3}" + "".join(
+        f", {{'class': 'SuperResK1DWK1', 'in': 8, 'out': 8, 's': 2, 'k': 3, 'L': {i}, 'btn': 16}}"
+        for i in (1, 2, 3, 1)
+    )
+    (tmp_path / "mobile.txt").write_text(mobile + "]")
+    noted = hwnas("show", "mobile.txt", cwd=tmp_path)
+    assert noted.returncode == 0
+    assert "ends in an activation" in noted.stderr
+
+
+@pytest.mark.parametrize("format_", ["torch", "torchvision", "timm", "mmdet"])
+def test_export_writes_what_frameworks_read(format_: str, tmp_path: Path) -> None:
+    exported = document("export", "maedet-s", "--format", format_, "--out", "o", cwd=tmp_path)
+    assert exported["bytes"] == sum(f["bytes"] for f in exported["files"])
+    for file in exported["files"]:
+        assert (tmp_path / file["path"]).stat().st_size == file["bytes"]
+        compile((tmp_path / file["path"]).read_text(), file["path"], "exec")
+
+
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
     runs = [
         document(
@@ -155,6 +192,9 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["measure", "resnet50", "--device", "v100-trt-fp16"], 4, "cannot be reached"),
         (["profile", "--device", "adb:1"], 4, "not a connection"),
         (["export", "maedet-s", "--format", "caffe"], 2, "unknown format"),
+        (["export", "maedet-s", "--format", "mmdt"], 2, "Did you mean 'mmdet'"),
+        (["export", "resnet50", "--format", "tinynas"], 2, "no max-pool"),
+        (["show", "nothing.txt"], 2, "cannot read nothing.txt"),
         (["serch"], 2, "Did you mean 'search'"),
     ],
 )

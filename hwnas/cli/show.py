@@ -54,7 +54,7 @@ def command(
     entropy_resolution: Size,
     as_json: bool,
 ) -> None:
-    """Show ARCH: a zoo name, a JSON file, or a run folder. Or show a space with --space."""
+    """Show ARCH: a zoo name, a file, or a run folder. Or show a space with --space."""
     if (arch is None) == (space is None) or (device is not None and space is None):
         raise click.UsageError("give ARCH, or --space NAME, to which --device may be added.")
     if arch is None:
