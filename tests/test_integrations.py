@@ -258,6 +258,8 @@ if %(real)r and importlib.util.find_spec("mmcv._ext") is None:
     # one-stage detector trains without them; whoever calls one is told.
     class Operators(types.ModuleType):
         def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
             def missing(*_, **__):
                 raise RuntimeError(f"the operator {name} of mmcv is not compiled")
             return missing

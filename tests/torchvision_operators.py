@@ -8,6 +8,7 @@ torch a definition of that operator and run torchvision's own code on it.
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -27,7 +28,7 @@ def importorskip() -> None:
         pytest.skip("torchvision is not installed: pip install torchvision==RELEASE, of the "
                     "release that belongs to the installed torch")  # fmt: skip
     try:
-        import torchvision
+        import torchvision  # noqa: F401
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -37,9 +38,13 @@ def importorskip() -> None:
         library.impl("nms", _nms, "CPU")
         _libraries.append(library)  # the definitions last as long as the object
 
-        import torchvision.ops.boxes
+        from torchvision.ops import boxes
 
-        torchvision.ops.boxes._assert_has_ops = lambda: None
+        boxes._assert_has_ops = lambda: None
+        # `torchvision.ops` has a function of the same name as the module. The plain one: compiling
+        # it for the first time takes longer than every call of the tests.
+        roi_align = sys.modules["torchvision.ops.roi_align"]
+        roi_align._roi_align = roi_align._roi_align.__wrapped__
 
 
 def _nms(boxes, scores, iou_threshold):
