@@ -118,6 +118,22 @@ def test_export_writes_what_frameworks_read(format_: str, tmp_path: Path) -> Non
         compile((tmp_path / file["path"]).read_text(), file["path"], "exec")
 
 
+def test_a_score_is_searched_recorded_and_shown(tmp_path: Path) -> None:
+    run = document(
+        "search", "--score", "random", "--budget", "flops=1G", "--resolution", "224",
+        "--iterations", "300", "--seed", "4", "--out", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert (run["score_name"], run["score_kind"]) == ("random", "closed form")
+    shown = document("show", "run", "--score", "random", "--seed", "4", cwd=tmp_path)["score"]
+    assert shown == {
+        "name": "random",
+        "kind": "closed form",
+        "resolution": [224, 224],
+        "seed": 4,
+        "value": run["score"],
+    }
+
+
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
     runs = [
         document(
@@ -182,6 +198,18 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["show"], 2, "give ARCH, or --space"),
         (["show", "--space", "resnett"], 2, "Did you mean 'resnet'"),
         (["search", "--budget", "flops=1G", "--alpha", "1,2"], 2, "five weights"),
+        (["search", "--budget", "flops=1G", "--score", "synflo"], 2, "Did you mean 'synflow'"),
+        (
+            ["search", "--budget", "flops=1G", "--score", "params", "--alpha", "1,1,1,1,1"],
+            2,
+            "does not weight the stages",
+        ),
+        (
+            ["search", "--budget", "flops=1G", "--score", "madnas", "--feature-size"],
+            2,
+            "belongs to the entropy",
+        ),
+        (["show", "maedet-m", "--score", "madnass"], 2, "Did you mean 'madnas'"),
         (["search", "--budget", "flops=1G", "--start", "maedet-m"], 2, "outside the space"),
         (["show", "resnet5"], 2, "Did you mean 'resnet50'"),
         (["show", "maedet-m", "--resolution", "20"], 2, "total stride 32"),

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..architecture.spaces import Candidate
-from .evaluator import Evaluator
 from .evolution import CHUNK, Sampler, thaw
 
 SAVE_EVERY_S = 2.0
@@ -34,6 +33,13 @@ class Progress:
     history: list[Moment] = field(default_factory=list)
 
 
+class Judge(Protocol):
+    """Says what a candidate scores."""
+
+    def evaluate(self, candidate: Candidate) -> float | None:
+        """Return the score of a candidate, None where it exceeds a budget or leaves the space."""
+
+
 class Checkpoint(Protocol):
     """Keeps the state of a run where it survives the process."""
 
@@ -43,20 +49,22 @@ class Checkpoint(Protocol):
 
 def run(
     sampler: Sampler,
-    evaluator: Evaluator,
+    evaluator: Judge,
     iterations: int,
     checkpoint: Checkpoint,
     progress: Progress,
     report: Callable[[Moment], None] = lambda moment: None,
+    chunk: int = CHUNK,
 ) -> Progress:
     """Run a search to its last iteration and return its history.
 
     An iteration is one proposal, kept or not. The state is saved between chunks of iterations, so
-    a run that goes on from a checkpoint ends as if it had never stopped.
+    a run that goes on from a checkpoint ends as if it had never stopped. A `chunk` shorter than
+    `CHUNK` is for evaluators that take long.
     """
     due = time.monotonic() + SAVE_EVERY_S
     while progress.iteration < iterations:
-        end = min(progress.iteration + CHUNK, iterations)
+        end = min(progress.iteration + chunk, iterations)
         sampler.begin(progress.iteration)
         with _uncollected():
             for _ in range(progress.iteration, end):
