@@ -1,87 +1,195 @@
 """What each score finds under one budget of FLOPs, and what an evaluation costs (Table 9).
 
-    python benchmarks/proxies.py
-    python benchmarks/proxies.py --scores naswot --iterations 1000 --population 64
+    python benchmarks/proxies.py --out proxies --scores entropy madnas deepmad params flops random
+    python benchmarks/proxies.py --out proxies --scores zen --seconds 110      # again, to go on
+    python benchmarks/proxies.py --out proxies --pairs 10 --scores zen
+    python benchmarks/proxies.py --cost
     python benchmarks/proxies.py --correlate 20
 
-The paper's setting: the space of MAE-DET, 91 GFLOPs at 800x1280 as mmcv counts, which for networks
-of this kind are 4.429 GFLOPs of multiply-adds at 224x224, at most 91 layers, and the paper's
-initial structure to start from. With --correlate: how the scores rank random networks of 80 to
-100 % of that budget, as Spearman's coefficients.
+The paper's setting: 91 GFLOPs at 800x1280 as mmcv counts, which for networks of this kind are 4.429
+GFLOPs of multiply-adds at 224x224, at most 91 layers, the paper's initial structure to start from,
+and the space `resnet`, which has up to five pairs of blocks a stage as MAE-DET-M has; the paper's
+could split deeper stages, for which there is --pairs. A search that --seconds interrupts goes on
+where it was. With --cost: what one evaluation takes, beside the entropy's. With --correlate: how
+the scores rank random networks of 80 to 100 % of that budget, as Spearman's coefficients.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from hwnas import costs
 from hwnas.architecture import Architecture, lower, spaces, to_document, zoo
+from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets import parse
 from hwnas.scores import catalog
-from hwnas.scores.base import Score
 from hwnas.scores.entropy import EntropyScore
-from hwnas.workflows.problem import Request
-from hwnas.workflows.search import Settings, search
+from hwnas.searchers.loop import Judge, Moment
+from hwnas.searchers.mutation import DRAWS, AttributeMutation
+from hwnas.searchers.scoring import ScoreEvaluator
+from hwnas.workflows.problem import Request, understand
+from hwnas.workflows.search import Result, Settings, resume_search, search
+
+ITERATIONS = {"zen": 2_000, "naswot": 1_200, "synflow": 1_000, "grad-norm": 500}
+"""Of the searches that run networks: about five minutes each on one core."""
 
 POPULATION = 16
-"""Of the searches that run networks: with 2,000 iterations the one that does best by entropy."""
+"""Likewise: a short search needs a small population."""
 
 BUDGETS = ("flops=4.429G", "layers=91")
 PAPER = {"entropy": "25.8 M", "synflow": "67.4 M", "naswot": "28.1 M", "zen": "67.9 M"}
+WALK = 2_000
+EVERY = 250
+
+
+class OutOfTimeError(Exception):
+    """The seconds that were granted are over."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scores", nargs="+", default=list(catalog.SCORES))
-    parser.add_argument("--iterations", type=int)
-    parser.add_argument("--population", type=int)
+    parser.add_argument("--out", type=Path, default=Path("proxies"), help="where the runs are kept")
+    parser.add_argument("--iterations", type=int, help="by default 96,000 or what is affordable")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of blocks a stage, at most")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cost", action="store_true")
     parser.add_argument("--correlate", type=int, metavar="NETWORKS")
     options = parser.parse_args()
-    if options.correlate:
+    if options.cost:
+        compare_costs(options.scores, options.seed)
+    elif options.correlate:
         correlate(options.scores, options.correlate, options.seed)
     else:
-        compare(options.scores, options.iterations, options.population, options.seed)
+        compare(options)
 
 
-def compare(scores: list[str], iterations: int | None, population: int | None, seed: int) -> None:
-    """Search by each score and print what it found."""
+def compare(options: argparse.Namespace) -> None:
+    """Search by each score as far as the time allows, then print what was found."""
+    end = time.monotonic() + options.seconds
+    found: dict[str, Result] = {}
+    for name in options.scores:
+        try:
+            found[name] = find(name, options, end)
+        except OutOfTimeError as reached:
+            print(f"{name}: {reached} iterations done, run this again to go on", file=sys.stderr)
+            break
     print(
-        "| score | iterations | evaluations | ms each | ms on MAE-DET-M | params | paper "
-        "| GFLOPs 800x1280 | layers | entropy | C1; out, inner x blocks of C2 to C5 |"
+        "| score | iterations | evaluations | params | paper | GFLOPs 800x1280 | layers | entropy "
+        "| C1; out, inner x blocks of C2 to C5 |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for name in scores:
-        slow = catalog.make(name).kind != "closed form"
-        # Evolution under a random score only drifts around its start.
-        method = "random" if name == "random" else "evolution"
-        settings = Settings(
-            method,
-            iterations=iterations,
-            population=population or (POPULATION if slow else None),
-            seed=seed,
-            start=to_document(zoo.get("maedet-initial")),
-        )
-        request = Request(BUDGETS, "v100-trt-fp16", "resnet", (224, 224), score=name)
-        with tempfile.TemporaryDirectory() as folder:
-            result = search(request, settings, Path(folder) / "run")
-        found, document = result.architecture, result.document
-        searched = document["cpu_s"] - document["bound_cpu_s"]
-        graph = lower(found, (800, 1280))
+    print("|---" * 9 + "|")
+    for name, result in found.items():
+        graph = lower(result.architecture, (800, 1280))
         print(
-            f"| {name} | {document['iterations']:,} | {document['evaluations']:,} "
-            f"| {1e3 * searched / document['evaluations']:.3g} "
-            f"| {1e3 * cost(catalog.make(name)):.3g} "
+            f"| {name} | {result.document['iterations']:,} | {result.document['evaluations']:,} "
             f"| {costs.total_params(graph) / 1e6:.1f} M | {PAPER.get(name, '')} "
             f"| {costs.mmcv_flops(graph, 'maedet') / 1e9:.1f} | {costs.main_layers(graph)} "
-            f"| {EntropyScore().value(found):.0f} | {shape(found)} |",
+            f"| {EntropyScore().value(result.architecture):.0f} | {shape(result.architecture)} |"
+        )
+
+
+def find(name: str, options: argparse.Namespace, end: float) -> Result:
+    """Return what a score finds; go on with a search that was begun."""
+
+    def report(moment: Moment) -> None:
+        if time.monotonic() > end:
+            raise OutOfTimeError(f"{moment.iteration:,}")
+
+    folder = options.out / f"pairs-{options.pairs}"
+    run = folder / name
+    if run.exists():
+        return resume_search(run, report=report)
+    slow = catalog.make(name).kind != "closed form"
+    # Evolution under a random score only drifts around its start.
+    settings = Settings(
+        "random" if name == "random" else "evolution",
+        iterations=options.iterations or ITERATIONS.get(name),
+        population=POPULATION if slow else None,
+        seed=options.seed,
+        start=to_document(zoo.get("maedet-initial")),
+    )
+    return search(request(name, folder, options.pairs), settings, run, report=report)
+
+
+def request(score: str, folder: Path, pairs: int = 5) -> Request:
+    """Return the request of Table 9 for a score; the space goes into the folder."""
+    text = files(spaces).joinpath("resnet.toml").read_text(encoding="utf-8")
+    assert "pairs = [1, 5]" in text
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "space.toml"
+    path.write_text(text.replace("pairs = [1, 5]", f"pairs = [1, {pairs}]"), encoding="utf-8")
+    return Request(BUDGETS, "v100-trt-fp16", str(path), (224, 224), score=score)
+
+
+def compare_costs(scores: list[str], seed: int) -> None:
+    """Print what a score takes in a search and for one architecture on its own, in CPU time."""
+    print(
+        "| score | in a search, ms | over the entropy's | MAE-DET-M on its own, ms "
+        "| over the entropy's |"
+    )
+    print("|---" * 5 + "|")
+    network = zoo.get("maedet-m")
+    within: dict[str, float] = {}
+    alone: dict[str, float] = {}
+    for name in dict.fromkeys(["entropy", *scores]):
+        with tempfile.TemporaryDirectory() as folder:
+            problem = understand(request(name, Path(folder)))
+        score = problem.score
+        candidates = walk(problem.space, problem.evaluator.evaluate, seed)
+        if score.kind != "closed form":
+            candidates = candidates[::EVERY]
+
+        within[name] = min(search_cpu_s(name, candidates, seed) for _ in range(3))
+        repeats = 3 if score.kind != "closed form" else 20
+        alone[name] = min(cpu_s(lambda score=score: score.value(network)) for _ in range(repeats))
+        print(
+            f"| {name} | {1e3 * within[name]:.3g} | {within[name] / within['entropy']:.3g} "
+            f"| {1e3 * alone[name]:.3g} | {alone[name] / alone['entropy']:.3g} |",
             flush=True,
         )
+
+
+def search_cpu_s(name: str, candidates: list[Candidate], seed: int) -> float:
+    """Return the time per candidate of a search that meets these, budgets and tables included."""
+    with tempfile.TemporaryDirectory() as folder:
+        problem = understand(request(name, Path(folder)))
+    judge: Judge = problem.evaluator
+    if name != "entropy":
+        judge = ScoreEvaluator(problem.evaluator, problem.score, seed)
+
+    def judged() -> None:
+        for candidate in candidates:
+            judge.evaluate(candidate)
+
+    return cpu_s(judged) / len(candidates)
+
+
+def walk(space: Space, score: Callable[[Candidate], float | None], seed: int) -> list[Candidate]:
+    """Return networks as a search meets them: mutants in a row from the paper's coarse network."""
+    rng = np.random.default_rng(seed)
+    mutation = AttributeMutation(space)
+    made = [space.encode(zoo.get("maedet-multi-scale"))]
+    while len(made) < WALK:
+        mutant = mutation(made[-1], iter(rng.random(DRAWS).tolist()), False)
+        if mutant != made[-1] and score(mutant) is not None:
+            made.append(mutant)
+    return made
+
+
+def cpu_s(call: Callable[[], object]) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
 
 
 def correlate(scores: list[str], networks: int, seed: int) -> None:
@@ -117,16 +225,6 @@ def correlate(scores: list[str], networks: int, seed: int) -> None:
 def spearman(a: list[float], b: list[float]) -> float:
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
-
-
-def cost(score: Score) -> float:
-    """Return the CPU time in seconds of scoring MAE-DET-M, the least of three."""
-    times = []
-    for _ in range(3):
-        began = time.process_time()
-        score.value(zoo.get("maedet-m"))
-        times.append(time.process_time() - began)
-    return min(times)
 
 
 def shape(architecture: Architecture) -> str:
