@@ -38,8 +38,8 @@ from hwnas.searchers.scoring import ScoreEvaluator
 from hwnas.workflows.problem import Request, understand
 from hwnas.workflows.search import Result, Settings, resume_search, search
 
-ITERATIONS = {"zen": 2_000, "naswot": 1_200, "synflow": 1_000, "grad-norm": 500}
-"""Of the searches that run networks: about five minutes each on one core."""
+ITERATIONS = {"zen": 2_000, "naswot": 800, "synflow": 800, "grad-norm": 400}
+"""Of the searches that run networks: three to eight minutes each on one core."""
 
 POPULATION = 16
 """Likewise: a short search needs a small population."""

@@ -141,6 +141,7 @@ def test_mobile_rows_keep_their_widths() -> None:
         (changed(2, L=2.5), "'L' is 2.5"),
         (changed(2, act="gelu"), "unknown activation 'gelu'"),
         (changed(2, bnt=3), "unknown field 'bnt'. Did you mean 'btn'"),
+        (changed(2, inner_class="ResKXKX"), "'inner_class' is 'ResKXKX'; that of SuperResK1KXK1"),
         (changed(2, nbitsA=[8, 8, 8]), "mixed precision"),
         (changed(2, out=10**6), "'in' is 272"),
     ],

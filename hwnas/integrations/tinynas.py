@@ -143,6 +143,9 @@ class _Fields:
                 raise self.error(f"'{key}': mixed precision is not read; leave the bit widths out")
             if key not in keys:
                 raise self.error(f"unknown field '{key}'.{did_you_mean(key, keys)}")
+        inside = kind.removeprefix("Super")
+        if row.get("inner_class", inside) != inside:
+            raise self.error(f"'inner_class' is {row['inner_class']!r}; that of {kind} is {inside}")
         self.inputs, self.out = self.number("in"), self.number("out")
         self.stride, self.kernel = self.number("s", 1), self.number("k")
         if self.stride not in (1, 2):
