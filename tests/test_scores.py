@@ -401,7 +401,9 @@ def test_a_short_default_where_networks_are_run() -> None:
 @pytest.mark.parametrize("score", ["madnas", "params"])
 def test_no_certificate_but_for_the_entropy(score: str) -> None:
     problem = understand(request(score))
-    assert Settings().resolved(problem)[0].method == "evolution"
+    settings, why = Settings().resolved(problem)
+    assert settings.method == "evolution"
+    assert f"no optimum of the score '{score}' can be proven" in why
     assert Settings("random").resolved(problem)[0].method == "random"
     for settings in (Settings("certified"), Settings(alternatives=3)):
         with pytest.raises(UsageError, match=f"'{score}'.*Use --method evolution"):

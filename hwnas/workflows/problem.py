@@ -149,7 +149,10 @@ class Problem:
         """Why no optimum of the score can be proven, whatever the budgets; '' where it can."""
         if isinstance(self.score, EntropyScore):
             return ""
-        return f"the score '{self.score.name}': the proof is for the entropy, as a sum over rows"
+        return (
+            f"no optimum of the score '{self.score.name}' can be proven: the proof is for the "
+            "entropy, as a sum over rows"
+        )
 
 
 def understand(request: Request) -> Problem:

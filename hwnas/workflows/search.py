@@ -117,8 +117,10 @@ class Settings:
         if problem.unprovable:
             if self.method == "certified" or self.alternatives > 1:
                 raise UsageError(f"{problem.unprovable}. Use --method evolution.")
-            method = "evolution" if self.method == "auto" else self.method
-            return replace(self, method=method), f"method {method}"
+            if self.method == "auto":
+                why = f"method evolution: {problem.unprovable}"
+                return replace(self, method="evolution"), why
+            return self, f"method {self.method}"
         if self.method == "auto" and (self._evolves() or (others and self.alternatives == 1)):
             why = f"{self._evolves()} was given"
             if others:
