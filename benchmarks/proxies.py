@@ -3,6 +3,7 @@
     python benchmarks/proxies.py --out proxies --scores entropy madnas deepmad params flops random
     python benchmarks/proxies.py --out proxies --scores zen --seconds 110      # again, to go on
     python benchmarks/proxies.py --out proxies --pairs 10 --scores zen
+    python benchmarks/proxies.py --out proxies --pool 60
     python benchmarks/proxies.py --cost
     python benchmarks/proxies.py --correlate 20
 
@@ -10,29 +11,39 @@ The paper's setting: 91 GFLOPs at 800x1280 as mmcv counts, which for networks of
 GFLOPs of multiply-adds at 224x224, at most 91 layers, the paper's initial structure to start from,
 and the space `resnet`, which has up to five pairs of blocks a stage as MAE-DET-M has; the paper's
 could split deeper stages, for which there is --pairs. A search that --seconds interrupts goes on
-where it was. With --cost: what one evaluation takes, beside the entropy's. With --correlate: how
-the scores rank random networks of 80 to 100 % of that budget, as Spearman's coefficients.
+where it was.
+
+With --pool: which of the same networks each score likes best, one evaluation each. They were
+evolved under the same budget of FLOPs for entropies with random weights of the stages, within
+random limits on the layers, and so differ in where they are wide and deep. With --cost: what one
+evaluation takes, beside the entropy's. With --correlate: how the scores rank random networks of 80
+to 100 % of that budget. Rank correlations are Spearman's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from hwnas import costs
-from hwnas.architecture import Architecture, lower, spaces, to_document, zoo
+from hwnas.architecture import Architecture, from_document, lower, spaces, to_document, zoo
 from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets import parse
 from hwnas.scores import catalog
 from hwnas.scores.entropy import EntropyScore
-from hwnas.searchers.loop import Judge, Moment
+from hwnas.searchers.evolution import CHUNK, Evolution
+from hwnas.searchers.loop import Judge, Moment, Progress, run
 from hwnas.searchers.mutation import DRAWS, AttributeMutation
 from hwnas.searchers.scoring import ScoreEvaluator
 from hwnas.workflows.problem import Request, understand
@@ -46,6 +57,7 @@ POPULATION = 16
 
 BUDGETS = ("flops=4.429G", "layers=91")
 PAPER = {"entropy": "25.8 M", "synflow": "67.4 M", "naswot": "28.1 M", "zen": "67.9 M"}
+POOL_ITERATIONS, POOL_POPULATION = 6 * CHUNK, 64
 WALK = 2_000
 EVERY = 250
 
@@ -62,10 +74,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="pairs of blocks a stage, at most")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pool", type=int, metavar="NETWORKS")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--correlate", type=int, metavar="NETWORKS")
     options = parser.parse_args()
-    if options.cost:
+    if options.pool:
+        choose(options)
+    elif options.cost:
         compare_costs(options.scores, options.seed)
     elif options.correlate:
         correlate(options.scores, options.correlate, options.seed)
@@ -106,9 +121,9 @@ def find(name: str, options: argparse.Namespace, end: float) -> Result:
             raise OutOfTimeError(f"{moment.iteration:,}")
 
     folder = options.out / f"pairs-{options.pairs}"
-    run = folder / name
-    if run.exists():
-        return resume_search(run, report=report)
+    place = folder / name
+    if place.exists():
+        return resume_search(place, report=report)
     slow = catalog.make(name).kind != "closed form"
     # Evolution under a random score only drifts around its start.
     settings = Settings(
@@ -118,7 +133,7 @@ def find(name: str, options: argparse.Namespace, end: float) -> Result:
         seed=options.seed,
         start=to_document(zoo.get("maedet-initial")),
     )
-    return search(request(name, folder, options.pairs), settings, run, report=report)
+    return search(request(name, folder, options.pairs), settings, place, report=report)
 
 
 def request(score: str, folder: Path, pairs: int = 5) -> Request:
@@ -129,6 +144,76 @@ def request(score: str, folder: Path, pairs: int = 5) -> Request:
     path = folder / "space.toml"
     path.write_text(text.replace("pairs = [1, 5]", f"pairs = [1, {pairs}]"), encoding="utf-8")
     return Request(BUDGETS, "v100-trt-fp16", str(path), (224, 224), score=score)
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Print which network of the pool each score likes best, and how it ranks the pool."""
+    networks = pool(options.out / f"pairs-{options.pairs}", options)
+    sizes = sorted(costs.total_params(lower(network)) / 1e6 for network in networks)
+    print(f"{len(networks)} networks of {sizes[0]:.1f} M to {sizes[-1]:.1f} M parameters\n")
+    print(
+        "| score | params of the best, of the best five | paper | layers | entropy "
+        "| C1; out, inner x blocks of C2 to C5 | rank correlation with entropy "
+        "| with single-scale entropy | with params | with layers |"
+    )
+    print("|---" * 10 + "|")
+    measures: list[Callable[[Architecture], float]] = [
+        EntropyScore().value,
+        EntropyScore(alpha=(0, 0, 0, 0, 1)).value,
+        catalog.make("params").value,
+        lambda network: costs.main_layers(lower(network)),
+    ]
+    against = [[measure(network) for network in networks] for measure in measures]
+    for name in options.scores:
+        score = catalog.make(name)
+        values = [score.value(network, options.seed) for network in networks]
+        order = np.argsort(values)[::-1]
+        first = networks[order[0]]
+        sizes = [costs.total_params(lower(networks[i])) / 1e6 for i in order[:5]]
+        ranks = " | ".join(f"{spearman(values, other):.2f}" for other in against)
+        print(
+            f"| {name} | {sizes[0]:.1f} M, {min(sizes):.1f} to {max(sizes):.1f} M "
+            f"| {PAPER.get(name, '')} | {costs.main_layers(lower(first))} "
+            f"| {EntropyScore().value(first):.0f} | {shape(first)} | {ranks} |",
+            flush=True,
+        )
+
+
+def pool(folder: Path, options: argparse.Namespace) -> list[Architecture]:
+    """Return the pool's networks; they are evolved once and kept in the folder."""
+    path = folder / f"pool-{options.pool}-{options.seed}.json"
+    if path.exists():
+        return [from_document(data, str(path)) for data in json.loads(path.read_text())]
+    rng = np.random.default_rng(options.seed)
+    networks: list[Architecture] = []
+    while len(networks) < options.pool:
+        asked = replace(
+            request("entropy", folder, options.pairs),
+            alpha=tuple(rng.dirichlet(np.ones(5)).tolist()),
+            budgets=(BUDGETS[0], f"layers={rng.integers(31, 92)}"),
+        )
+        problem = understand(asked)
+        first = problem.space.encode(zoo.get("maedet-initial"))
+        score = problem.evaluator.evaluate(first)
+        assert score is not None
+        sampler = Evolution(
+            problem.space,
+            AttributeMutation(problem.space),
+            (first, score),
+            rng,
+            POOL_ITERATIONS,
+            POOL_POPULATION,
+        )
+        run(sampler, problem.evaluator, POOL_ITERATIONS, Forgetful(), Progress())
+        networks.append(problem.space.decode(sampler.best()[1]))
+    path.write_text(json.dumps([to_document(network) for network in networks]))
+    return networks
+
+
+class Forgetful:
+    """A checkpoint that keeps nothing: the searches of the pool take a moment."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
 
 
 def compare_costs(scores: list[str], seed: int) -> None:
@@ -223,8 +308,7 @@ def correlate(scores: list[str], networks: int, seed: int) -> None:
 
 
 def spearman(a: list[float], b: list[float]) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(spearmanr(a, b).statistic)
 
 
 def shape(architecture: Architecture) -> str:
