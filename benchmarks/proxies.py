@@ -3,7 +3,8 @@
     python benchmarks/proxies.py --out proxies --scores entropy madnas deepmad params flops random
     python benchmarks/proxies.py --out proxies --scores zen --seconds 110      # again, to go on
     python benchmarks/proxies.py --out proxies --pairs 10 --scores zen
-    python benchmarks/proxies.py --out proxies --pool 60
+    python benchmarks/proxies.py --out proxies --pairs 10 --scores entropy madnas --alpha 0,0,0,0,1
+    python benchmarks/proxies.py --out proxies --pairs 10 --pool 60
     python benchmarks/proxies.py --cost
     python benchmarks/proxies.py --correlate 20
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="pairs of blocks a stage, at most")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alpha", default="", help="weights of C1 to C5 instead of the score's")
     parser.add_argument("--pool", type=int, metavar="NETWORKS")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--correlate", type=int, metavar="NETWORKS")
@@ -121,7 +123,7 @@ def find(name: str, options: argparse.Namespace, end: float) -> Result:
             raise OutOfTimeError(f"{moment.iteration:,}")
 
     folder = options.out / f"pairs-{options.pairs}"
-    place = folder / name
+    place = folder / f"{name}{options.alpha and '-'}{options.alpha}"
     if place.exists():
         return resume_search(place, report=report)
     slow = catalog.make(name).kind != "closed form"
@@ -133,7 +135,10 @@ def find(name: str, options: argparse.Namespace, end: float) -> Result:
         seed=options.seed,
         start=to_document(zoo.get("maedet-initial")),
     )
-    return search(request(name, folder, options.pairs), settings, place, report=report)
+    asked = request(name, folder, options.pairs)
+    if options.alpha:
+        asked = replace(asked, alpha=tuple(map(float, options.alpha.split(","))))
+    return search(asked, settings, place, report=report)
 
 
 def request(score: str, folder: Path, pairs: int = 5) -> Request:
