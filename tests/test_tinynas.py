@@ -174,3 +174,13 @@ def test_several_structures_are_said() -> None:
     plain = rows(*PUBLISHED["maedet-s"])
     found = tinynas.read(repr({"best_structures": [plain, plain]}), "net.txt")
     assert found.notes == ("net.txt holds 2 structures; the first is read",)
+
+
+def test_nothing_of_a_network_is_left_out_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture = Architecture(
+        Stem(16), ((), *(((Row("bottleneck", 32, 16, 2, 3, 2, "relu6"),),) * 4))
+    )
+    assert "relu6" in tinynas.write(architecture)
+    monkeypatch.setattr(tinynas, "_act", lambda activation: {})
+    with pytest.raises(UsageError, match="cannot say all that this network is"):
+        tinynas.write(architecture)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..architecture.families import FAMILIES
-from ..architecture.genotype import STAGES, Architecture, Row, Stem
+from ..architecture.genotype import STAGES, Architecture, Row, Stem, lower
 from ..errors import UsageError, did_you_mean
 from .literals import Entry, parse
 
@@ -114,7 +114,12 @@ def write(architecture: Architecture) -> str:
     if architecture.head:
         rows.append(_conv(channels, architecture.head, 1, 1, architecture.head_activation))
     lines = ",\n".join(f"  {row!r}" for row in rows)
-    return f"{{'best_structures': [[\n{lines}]],\n'space_arch': 'CnnNet'}}\n"
+    text = f"{{'best_structures': [[\n{lines}]],\n'space_arch': 'CnnNet'}}\n"
+    if lower(read(text).architecture).layers != lower(architecture).layers:
+        raise UsageError(
+            "the structure text cannot say all that this network is; nothing was written."
+        )
+    return text
 
 
 class _Fields:
