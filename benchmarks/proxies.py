@@ -4,7 +4,7 @@
     python benchmarks/proxies.py --out proxies --scores zen --seconds 110      # again, to go on
     python benchmarks/proxies.py --out proxies --pairs 10 --scores zen
     python benchmarks/proxies.py --out proxies --pairs 10 --scores entropy madnas --alpha 0,0,0,0,1
-    python benchmarks/proxies.py --out proxies --pairs 10 --pool 60
+    python benchmarks/proxies.py --out proxies --pairs 10 --pool 30
     python benchmarks/proxies.py --cost
     python benchmarks/proxies.py --correlate 20
 
@@ -15,10 +15,10 @@ could split deeper stages, for which there is --pairs. A search that --seconds i
 where it was.
 
 With --pool: which of the same networks each score likes best, one evaluation each. They were
-evolved under the same budget of FLOPs for entropies with random weights of the stages, within
-random limits on the layers, and so differ in where they are wide and deep. With --cost: what one
-evaluation takes, beside the entropy's. With --correlate: how the scores rank random networks of 80
-to 100 % of that budget. Rank correlations are Spearman's.
+evolved under the same budgets for entropies with random weights of the stages, and so differ in
+where they are wide and deep. With --cost: what one evaluation takes, beside the entropy's. With
+--correlate: how the scores rank random networks of 80 to 100 % of that budget. Rank correlations
+are Spearman's.
 """
 
 from __future__ import annotations
@@ -159,14 +159,13 @@ def choose(options: argparse.Namespace) -> None:
     print(
         "| score | params of the best, of the best five | paper | layers | entropy "
         "| C1; out, inner x blocks of C2 to C5 | rank correlation with entropy "
-        "| with single-scale entropy | with params | with layers |"
+        "| with single-scale entropy | with params |"
     )
-    print("|---" * 10 + "|")
+    print("|---" * 9 + "|")
     measures: list[Callable[[Architecture], float]] = [
         EntropyScore().value,
         EntropyScore(alpha=(0, 0, 0, 0, 1)).value,
         catalog.make("params").value,
-        lambda network: costs.main_layers(lower(network)),
     ]
     against = [[measure(network) for network in networks] for measure in measures]
     for name in options.scores:
@@ -194,8 +193,7 @@ def pool(folder: Path, options: argparse.Namespace) -> list[Architecture]:
     while len(networks) < options.pool:
         asked = replace(
             request("entropy", folder, options.pairs),
-            alpha=tuple(rng.dirichlet(np.ones(5)).tolist()),
-            budgets=(BUDGETS[0], f"layers={rng.integers(31, 92)}"),
+            alpha=tuple(rng.dirichlet(np.full(5, 0.5)).tolist()),
         )
         problem = understand(asked)
         first = problem.space.encode(zoo.get("maedet-initial"))
