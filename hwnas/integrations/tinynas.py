@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ..architecture.families import FAMILIES
 from ..architecture.genotype import STAGES, Architecture, Row, Stem, lower
+from ..architecture.graph import Layer
 from ..errors import UsageError, did_you_mean
 from .literals import Entry, parse
 
@@ -115,11 +116,17 @@ def write(architecture: Architecture) -> str:
         rows.append(_conv(channels, architecture.head, 1, 1, architecture.head_activation))
     lines = ",\n".join(f"  {row!r}" for row in rows)
     text = f"{{'best_structures': [[\n{lines}]],\n'space_arch': 'CnnNet'}}\n"
-    if lower(read(text).architecture).layers != lower(architecture).layers:
+    if _layers(read(text).architecture) != _layers(architecture):
         raise UsageError(
             "the structure text cannot say all that this network is; nothing was written."
         )
     return text
+
+
+def _layers(architecture: Architecture) -> list[Layer]:
+    """Return what two networks must share to be the same but for MOBILE_NOTE's additions."""
+    layers = lower(architecture).layers
+    return [layer._replace(inputs=()) for layer in layers if layer.op != "add"]
 
 
 class _Fields:
