@@ -370,7 +370,7 @@ def test_a_search_maximises_the_score_it_is_asked_for(score: str, tmp_path: Path
 
 
 def test_a_search_by_forward_passes_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    asked = request("zen", score_resolution=(32, 32))
+    asked = request("zen", score_resolution=(64, 64))
     settings = Settings(iterations=32, population=4, seed=3)
     whole = search(asked, settings, tmp_path / "whole")
     seen = 0
@@ -389,7 +389,7 @@ def test_a_search_by_forward_passes_goes_on_where_it_stopped(tmp_path: Path) -> 
     resumed = resume_search(tmp_path / "stopped")
     for key in ("score", "score_name", "score_resolution", "evaluations"):
         assert resumed.document[key] == whole.document[key]
-    score = ZenScore((32, 32)).value(resumed.architecture, 3)
+    score = ZenScore((64, 64)).value(resumed.architecture, 3)
     assert score == whole.document["score"]  # as 'hwnas show RUN --score zen --seed 3' says
 
 
