@@ -33,7 +33,7 @@ def command(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Time MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    """Time MODEL: an ONNX file, a zoo name, a JSON or structure file, or a run folder."""
     from ..units import format_seconds
     from ..workflows.measure import measure
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import RESOLUTION, json_option, resolution_option, resolve_architecture
-from .render import emit, table
+from .render import emit, score_text, table
 
 if TYPE_CHECKING:
     from ..architecture.graph import Size
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--entropy-resolution", type=RESOLUTION, default="384", show_default=True, metavar="H|HxW"
 )
+@click.option("--score", help="Another score as well: zen, synflow, ... (docs/scores.md).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of that score's draws.")
 @json_option
 def command(
     arch: str | None,
@@ -52,9 +54,11 @@ def command(
     precision: str,
     flops_convention: str,
     entropy_resolution: Size,
+    score: str | None,
+    seed: int,
     as_json: bool,
 ) -> None:
-    """Show ARCH: a zoo name, a JSON file, or a run folder. Or show a space with --space."""
+    """Show ARCH: a zoo name, a file, or a run folder. Or show a space with --space."""
     if (arch is None) == (space is None) or (device is not None and space is None):
         raise click.UsageError("give ARCH, or --space NAME, to which --device may be added.")
     if arch is None:
@@ -63,9 +67,11 @@ def command(
     from .. import costs
     from ..architecture import lower, to_document
     from ..devices.spec import BYTES_PER_VALUE
+    from ..scores import catalog
     from ..scores.entropy import EntropyScore
     from ..units import format_amount
 
+    other = catalog.make(score) if score is not None else None
     architecture = resolve_architecture(arch)
     size = resolution or (224, 224)
     graph = lower(architecture, size, batch=batch)
@@ -104,6 +110,14 @@ def command(
         ],
         "architecture": to_document(architecture),
     }
+    if other is not None:
+        document["score"] = {
+            "name": other.name,
+            "kind": other.kind,
+            "resolution": list(other.resolution),
+            "seed": seed,
+            "value": other.value(architecture, seed),
+        }
     counted = "multiply-adds" if flops_convention == "conv" else f"as mmcv counts ({rule})"
     lines = [
         rows_table(document["architecture"]),
@@ -116,6 +130,10 @@ def command(
         f"entropy  {entropy.score:.2f} at {entropy_resolution[0]}x{entropy_resolution[1]}: "
         + ", ".join(f"C{i} {h:.2f}" for i, h in enumerate(entropy.stages, 1)),
     ]
+    if other is not None:
+        height, width = other.resolution
+        value = score_text(other.name, document["score"]["value"])
+        lines.append(f"{other.name:<8} {value} at {height}x{width}, {other.kind}, seed {seed}")
     emit(document, "\n".join(lines), as_json)
 
 

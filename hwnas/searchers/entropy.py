@@ -10,21 +10,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ..architecture.graph import Graph, carried_activation, main_path
 from ..architecture.spaces import Genes, Space
 from ..scores import border
-from ..scores.border import BorderState
+from ..scores.border import BorderState, Steps
 from ..scores.entropy import EntropyScore, log_gain, path_activation
 from ..scores.finite_width import read_out, variance
 from .fragments import RowFragments, row_fragments, stem_fragment
-from .tables import AdditiveTerm, RowTables
-
-Path: TypeAlias = tuple[tuple[int, int], ...]
-"""Kernel and stride of each layer that the border notices."""
+from .tables import AdditiveTerm, RowTables, cell
 
 
 @dataclass(frozen=True)
@@ -107,22 +104,30 @@ class RowEntropy:
             for inner in f.inners
         }
         self.steps = {f.kind: (_steps(f.first), _steps(f.rest)) for f in fragments}
-        self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
+        self._cells = {
+            key: [cell(inverse) for _, inverse in first + rest]
+            for key, (first, rest) in self.layers.items()
+        }
+        self._coefficients: dict[tuple[int, int, int, int], tuple[tuple[float, ...], int]] = {}
+        self._borders: dict[tuple[int, int], Borders] = {}
 
-    def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
-        """Return what the finite width takes from the score, and the ReLUs behind the row."""
+    def width_term(
+        self, index: tuple[int, int, int], genes: Genes, relus: int
+    ) -> tuple[float, int]:
+        """Return what the finite width takes from the score, and the ReLUs behind the row.
+
+        `index` is the position on the tables' axes.
+        """
         kind, _, inner, depth = genes
-        first, rest = self.layers[kind, inner]
         coefficients, after = self.coefficients(kind, inner, depth, relus)
         if not self.lost:
             return 0.0, after
-        i, m, o = self.gain.index(channels, genes)
+        i, m, o = index
         spread = 0.0
-        for coefficient, (_, inverse) in zip(coefficients, first + rest, strict=True):
-            a, b, c = inverse.shape
-            spread += coefficient * inverse.item(
-                i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0
-            )
+        for coefficient, (item, a, b, c) in zip(
+            coefficients, self._cells[kind, inner], strict=True
+        ):
+            spread += coefficient * item(a * i + b * m + c * o)
         return -self.lost * spread, after
 
     def coefficients(
@@ -132,25 +137,46 @@ class RowEntropy:
 
         The factors grow with the ReLUs before the row.
         """
-        first, rest = self.layers[kind, inner]
-        return _coefficients(
-            tuple(activated for activated, _ in first),
-            tuple(activated for activated, _ in rest),
-            depth * self._unit - 1,
-            relus,
-            self.passed_on,
-            self._read,
-        )
+        key = (kind, inner, depth, relus)
+        found = self._coefficients.get(key)
+        if found is None:
+            first, rest = self.layers[kind, inner]
+            found = self._coefficients[key] = _coefficients(
+                tuple(activated for activated, _ in first),
+                tuple(activated for activated, _ in rest),
+                depth * self._unit - 1,
+                relus,
+                self.passed_on,
+                self._read,
+            )
+        return found
 
     def border(self, state: BorderState, kind: int, depth: int) -> tuple[BorderState, float]:
         """Return the border's state behind the row, and what it takes from the score there."""
-        found = self._borders.get((state, kind, depth))
+        return self.borders(kind, depth)[state]
+
+    def borders(self, kind: int, depth: int) -> Borders:
+        """Return how a row of this kind and depth changes the border's state."""
+        found = self._borders.get((kind, depth))
         if found is None:
             first, rest = self.steps[kind]
-            after = state
-            for step in first + rest * (depth * self._unit - 1):
-                after = after.step(*step)
-            found = self._borders[state, kind, depth] = (after, self._read * after.log_gain)
+            steps = first + rest * (depth * self._unit - 1)
+            found = self._borders[kind, depth] = Borders(steps, self._read)
+        return found
+
+
+class Borders(dict[BorderState, tuple[BorderState, float]]):
+    """By the border's state before a row: the one behind it, what it takes from the score there."""
+
+    __slots__ = ("_read", "_steps")
+
+    def __init__(self, steps: Steps, read: float) -> None:
+        self._steps = steps
+        self._read = read
+
+    def __missing__(self, state: BorderState) -> tuple[BorderState, float]:
+        after = state.behind(self._steps)
+        self[state] = found = (after, self._read * after.log_gain)
         return found
 
 
@@ -200,12 +226,11 @@ def _layers(graph: Graph) -> list[tuple[bool, Any]]:
 def _behind(stem: Graph) -> BorderState:
     """Return the border's state behind a stem."""
     path = main_path(stem)
-    state = border.image(path[0][0].in_size)
-    for layer, _ in path:
-        state = state.step(layer.kernel[0], layer.stride[0])
-    return state
+    return border.image(path[0][0].in_size).behind(
+        tuple((layer.kernel[0], layer.stride[0]) for layer, _ in path)
+    )
 
 
-def _steps(graph: Graph) -> Path:
+def _steps(graph: Graph) -> Steps:
     steps = ((layer.kernel[0], layer.stride[0]) for layer, _ in main_path(graph))
     return tuple(step for step in steps if step != (1, 1))
