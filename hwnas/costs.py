@@ -12,6 +12,9 @@ from .architecture.graph import INPUT, Graph, Layer
 
 MULTIPLYING = ("conv", "conv_transpose", "linear", "gemm")
 
+COUNTED = ("relu", "relu6")
+"""Activations that mmcv counts."""
+
 
 def macs(layer: Layer) -> Any:
     """Return the multiply-adds of a convolution or a fully connected layer for one image.
@@ -60,16 +63,35 @@ def flops(graph: Graph) -> Any:
 
 
 def mmcv_flops(graph: Graph, rule: str) -> Any:
-    """Return the FLOPs as mmcv's counter gave them for the paper's tables, for one image.
+    """Return the FLOPs as mmcv's counter gave them for the paper's tables, for one image."""
+    return sum(mmcv_by_part(graph, rule).values())
+
+
+def mmcv_layer(layer: Layer, rule: str) -> Any:
+    """Return what mmcv's counter gave for a layer, for one image.
 
     mmcv counts by module, so what is counted besides the multiply-adds differs by network:
     `maedet` adds 2 per normalised element and 1 per element that enters an average pool,
     `resnet` adds 1 per ReLU element and 1 per element that enters the max-pool (its SyncBN was
-    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element. What a
-    detector adds to its backbone counts 1 per element with a bias, 2 per normalised element and 1
-    per ReLU element.
+    not counted), `mobilenetv2` adds 2 per normalised element and 1 per ReLU6 element. By any
+    rule a bias adds 1 per element, and a global average pool 1 per element that enters it; of
+    other activations than ReLU and ReLU6 mmcv knows nothing. What a detector adds to its backbone
+    counts 1 per element with a bias, 2 per normalised element and 1 per ReLU element.
     """
-    return sum(mmcv_by_part(graph, rule).values())
+    if layer.part:
+        normalised = layer.norm or layer.op == "group_norm"
+        terms = (layer.bias, 2 * normalised, layer.activation in COUNTED)
+        return macs(layer) + sum(terms) * elements(layer) * layer.runs
+    extra: Any = elements(layer) if layer.bias else 0
+    if rule in ("maedet", "mobilenetv2") and layer.norm:
+        extra += 2 * elements(layer)
+    if rule in ("resnet", "mobilenetv2") and layer.activation in COUNTED:
+        extra += elements(layer)
+    if layer.op == "global_avg_pool":
+        extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
+    if (rule, layer.op) in (("maedet", "avg_pool"), ("resnet", "max_pool")):
+        extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
+    return macs(layer) + extra
 
 
 def mmcv_by_part(graph: Graph, rule: str) -> dict[str, Any]:
@@ -77,23 +99,8 @@ def mmcv_by_part(graph: Graph, rule: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for layer in graph.layers:
         if layer.op != "output":
-            count = macs(layer) + _mmcv_extra(layer, rule) * layer.runs
-            found[layer.part] = found.get(layer.part, 0) + count
+            found[layer.part] = found.get(layer.part, 0) + mmcv_layer(layer, rule)
     return found
-
-
-def _mmcv_extra(layer: Layer, rule: str) -> Any:
-    extra: Any = 0
-    if layer.part:
-        terms = (layer.bias, 2 * (layer.norm or layer.op == "group_norm"), bool(layer.activation))
-        return sum(terms) * elements(layer)
-    if rule in ("maedet", "mobilenetv2") and layer.norm:
-        extra += 2 * elements(layer)
-    if rule in ("resnet", "mobilenetv2") and layer.activation is not None:
-        extra += elements(layer)
-    if (rule, layer.op) in (("maedet", "avg_pool"), ("resnet", "max_pool")):
-        extra += layer.in_channels * layer.in_size[0] * layer.in_size[1]
-    return extra
 
 
 def total_params(graph: Graph) -> Any:

@@ -155,3 +155,44 @@ def test_the_plain_network_of_a_mobile_block_is_linear_where_the_block_is() -> N
 def test_the_plain_network_of_a_bottleneck_activates_every_layer() -> None:
     path = main_path(lower(zoo.get("maedet-m"), (64, 64)))
     assert [activation for _, activation in path] == [None] + ["relu"] * 90
+
+
+def own_space(*changes: tuple[str, str]) -> str:
+    text = (spaces.files(spaces.__package__) / "resnet.toml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def test_an_empty_stage_is_named() -> None:
+    first, *rest = own_space().split("[[rows]]")
+    without_c4 = "[[rows]]".join([first, *(row for row in rest if "stage = 4" not in row)])
+    with pytest.raises(UsageError, match="own: stage C4 is empty"):
+        spaces.parse(without_c4, "own")
+
+
+def test_a_bottleneck_keeps_its_ratio() -> None:
+    space = spaces.parse(
+        own_space(("mid = [16, 512]", "mid = [16, 512]\nratio = [0.1, 0.5]")), "own"
+    )
+    assert space.problem(space.narrowest()) == ""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        candidate = space.sample(rng)
+        assert space.problem(candidate) == ""
+        assert all(0.1 * out <= inner <= 0.5 * out for _, out, inner, _ in candidate[1:])
+    assert "mid" in space.problem((16, (3, 32, 32, 1), *space.narrowest()[2:]))
+
+
+def test_widths_are_aligned_to_what_a_device_likes() -> None:
+    space = spaces.load("resnet")
+    assert space.aligned(8) == space.aligned(1) == space
+    aligned = space.aligned(12)  # together with steps of 8
+    assert aligned.width_step == 24
+    candidate = aligned.sample(np.random.default_rng(0))
+    widths = [candidate[0]] + [w for _, out, inner, _ in candidate[1:] for w in (out, inner)]
+    assert all(width % 24 == 0 for width in widths)
+    assert space.problem(candidate) == ""
+    with pytest.raises(UsageError, match="multiple of 1000"):
+        space.aligned(1000)

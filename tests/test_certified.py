@@ -15,12 +15,17 @@ from hwnas.architecture import spaces
 from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.costs import macs, params
+from hwnas.errors import HwnasError
 from hwnas.scores.entropy import EntropyScore
 from hwnas.searchers.certified import Solver
+from hwnas.searchers.certified.alternatives import different
 from hwnas.searchers.certified.border import border_bound
+from hwnas.searchers.certified.dual import lowest
+from hwnas.searchers.certified.narrowing import narrowed
 from hwnas.searchers.certified.states import states
 from hwnas.searchers.certified.terms import space_terms
 from hwnas.searchers.evaluator import Evaluator
+from hwnas.searchers.feasibility import cheapest_within
 
 SIZE = (64, 96)
 
@@ -147,7 +152,7 @@ SCORES = [
 
 
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=40)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sigma=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
@@ -165,7 +170,7 @@ def test_the_result_is_that_of_brute_force(
     evaluator = Evaluator(SPACES[name], score, oracles, [math.inf] * len(oracles))
     scores, costs = scored(evaluator, name)
     solver = Solver(evaluator)
-    for _ in range(20):
+    for number in range(20):
         # Limits on some architecture's costs, so that rounding at the limit is met, too.
         limits = costs[rng.integers(len(costs))].copy()
         for k in range(len(limits)):
@@ -181,9 +186,10 @@ def test_the_result_is_that_of_brute_force(
         assert found.score == pytest.approx(best, rel=1e-12)
         assert found.bound == found.score == evaluator.score_of(found.candidate)
         assert (np.array(evaluator.costs(found.candidate)) <= limits).all()
-        cut = solver.solve(limits.tolist(), start=start, most_paths=0)
-        assert cut.bound >= best * (1 - 1e-12)
-        assert cut.score <= best * (1 + 1e-12)
+        if number < 3:
+            cut = solver.solve(limits.tolist(), start=start, most_paths=0)
+            assert cut.bound >= best * (1 - 1e-12)
+            assert cut.score <= best * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("name", ["resnet", "mobile"])
@@ -223,3 +229,126 @@ def test_no_architecture_beats_the_optimum_of_a_whole_space() -> None:
     for _ in range(2000):
         score = evaluator.evaluate(space.sample(rng))
         assert score is None or score <= found.bound
+
+
+class Broken(Noisy):
+    """A cost with one entry that is none."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(macs, 0, 0.0)
+        self._value = value
+
+    def parts(self, graph: Any, where: Any = None) -> list[Any]:
+        found = [np.array(part, dtype=np.float64, ndmin=3) for part in super().parts(graph, where)]
+        if graph.input_activation is not None:
+            found[0][0, -1, 0] = self._value
+        return found
+
+
+@pytest.mark.parametrize("value", [math.nan, -1e12, math.inf])
+@pytest.mark.parametrize("name", SPACES)
+def test_costs_that_are_none_are_refused(name: str, value: float) -> None:
+    with pytest.raises(HwnasError, match="a cost is a finite number and not negative"):
+        Evaluator(SPACES[name], SCORES[0], [Broken(value)], [1e9])
+
+
+def test_budgets_that_contradict_each_other_are_told_from_one_that_is_too_low() -> None:
+    oracles: list[Any] = [Noisy(macs, 0, 1.0), Noisy(params, 1, 1.0)]
+    evaluator = Evaluator(SPACES["resnet"], SCORES[0], oracles, [math.inf, math.inf])
+    _, costs = scored(evaluator, "resnet")
+    least = costs.min(axis=0)
+    assert cheapest_within(evaluator, (0.99 * least[0], math.inf)).alone == 0
+    assert cheapest_within(evaluator, (math.inf, 0.99 * least[1])).alone == 1
+    together = cheapest_within(evaluator, tuple(1.0001 * least))
+    assert not (costs <= 1.0001 * least).all(axis=1).any()
+    assert not together.fits
+    assert together.alone is None
+    assert cheapest_within(evaluator, tuple(2 * costs.max(axis=0))).fits
+
+
+def test_alternatives_differ_from_each_other_in_two_rows() -> None:
+    space = SPACES["resnet"]
+    evaluator = Evaluator(space, SCORES[0], [graph_oracle("params", SIZE)], [60e3])
+    found = Solver(evaluator).solve(alternatives=4)
+    known = [found.candidate, *(candidate for candidate, _ in found.alternatives)]
+    assert len(known) > 1
+    for candidate, score in found.alternatives:
+        assert score == evaluator.evaluate(candidate) <= found.bound
+    for one, other in itertools.combinations(known, 2):
+        assert len(different(one, [other], space.rows, 1)) == 1
+    assert different(found.candidate, [found.candidate], space.rows, 1) == []
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobile"])
+def test_a_start_near_the_limit_changes_nothing(name: str) -> None:
+    space = spaces.load(name)
+    size = (224, 224)
+    oracles = [graph_oracle(quantity, size) for quantity in ("flops", "params", "layers")]
+    limits = [2e9, 12e6, 91.0] if name == "resnet" else [0.4e9, 2e6, 91.0]
+    evaluator = Evaluator(space, EntropyScore(), oracles, limits)
+    whole = Solver(evaluator).solve(limits)
+    assert whole.proven
+    solver = Solver(evaluator)
+    near = [limit * 1.0001 for limit in evaluator.costs(whole.candidate)]
+    found = solver.solve(near, whole.candidate)
+    assert found.proven
+    assert found.score >= whole.score
+    assert found.score == solver.solve(near).score
+    tight = evaluator.costs(whole.candidate)
+    assert solver.solve(tight, whole.candidate).score == whole.score
+
+
+def test_nothing_that_could_be_the_best_is_left_out() -> None:
+    space = SPACES["mobile"]
+    oracles: list[Any] = [Noisy(macs, 3, 0.5), Noisy(params, 4, 0.5)]
+    evaluator = Evaluator(space, SCORES[0], oracles, [math.inf, math.inf])
+    scores, costs = scored(evaluator, "mobile")
+    whole, _ = Solver(evaluator).relaxations(math.inf)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        prices = rng.uniform(0, 3, 2) * scores.std() / costs.std(axis=0)
+        values = whole.solve(prices)
+        priced = scores - costs @ prices
+        assert values.value >= priced.max() * (1 - 1e-12)
+        least = np.quantile(priced, 0.99)
+        left = narrowed(whole, values, least)
+        assert left.size() <= whole.size()
+        assert left.solve(prices).value >= priced.max() - 1e-9 * abs(priced.max())
+        for k in np.flatnonzero(priced > least):
+            stem, *rows = ALL["mobile"][k]
+            assert stem in left.terms.widths
+            for (_, out, _, depth), row, moves in zip(
+                rows, left.terms.rows, left.states.moves, strict=True
+            ):
+                assert out in row.outs
+                assert depth in {move.depth for move in moves}
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 60),
+    budgets=st.integers(1, 4),
+    boxed=st.booleans(),
+)
+def test_the_least_of_the_highest_line_is_that_of_a_linear_program(
+    seed: int, count: int, budgets: int, boxed: bool
+) -> None:
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(500, 2000, count)
+    rooms = 1 - rng.lognormal(0, 1, (count, budgets))
+    rooms[0] = np.where(rng.random(budgets) < 0.2, 0.0, rng.uniform(0, 1, budgets))
+    low = rng.uniform(0, 10, budgets) * boxed
+    high = low + rng.uniform(0, 500, budgets) if boxed else np.full(budgets, np.inf)
+    least, prices = lowest(scores, rooms, low, high)
+    known = linprog(
+        np.eye(1, 1 + budgets)[0],
+        A_ub=np.hstack([np.full((count, 1), -1.0), rooms]),
+        b_ub=-scores,
+        bounds=[(None, None), *zip(low, high, strict=True)],
+    )
+    assert least == pytest.approx(known.fun, rel=1e-9)
+    assert (scores + rooms @ prices).max() == pytest.approx(least, rel=1e-9)
+    assert ((prices >= low) & (prices <= high * (1 + 1e-9))).all()

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from hwnas.architecture import spaces
+from hwnas.store.shelf import find
+
 FAST = ("--iterations", "3000")
 
 
@@ -76,6 +79,59 @@ def test_search_export_predict(tmp_path: Path) -> None:
     model = document("predict", "run.onnx", cwd=tmp_path)
     small = document("predict", "run", "--batch", "1", cwd=tmp_path)
     assert model["latency_s"] == pytest.approx(small["latency_s"], rel=1e-6)
+
+
+def test_a_structure_text_is_an_architecture(tmp_path: Path) -> None:
+    exported = document("export", "maedet-s", "--format", "tinynas", cwd=tmp_path)
+    assert exported["path"] == "maedet-s.txt"
+    again = hwnas("export", "maedet-s", "--format", "tinynas", cwd=tmp_path)
+    assert (again.returncode, "--force" in again.stderr) == (2, True)
+    # Their notation is Python's; what other programs make of it may be JSON.
+    text = (tmp_path / "maedet-s.txt").read_text()
+    (tmp_path / "json.json").write_text(text.replace("'", '"'))
+    for command in ("show", "predict"):
+        expected = document(command, "maedet-s", cwd=tmp_path)
+        for name in ("maedet-s.txt", "json.json"):
+            found = document(command, name, cwd=tmp_path)
+            for key in ("flops", "params", "layers", "latency_s"):
+                assert found.get(key) == expected.get(key)
+    (tmp_path / "code.txt").write_text(text.replace("'s': 2", "'s': print(2)", 1))
+    bad = hwnas("show", "code.txt", cwd=tmp_path)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "code.txt, line 2" in bad.stderr
+    mobile = "[{'class': 'ConvKXBNRELU', 'in': 3, 'out': 8, 's': 2, 'k': 3}" + "".join(
+        f", {{'class': 'SuperResK1DWK1', 'in': 8, 'out': 8, 's': 2, 'k': 3, 'L': {i}, 'btn': 16}}"
+        for i in (1, 2, 3, 1)
+    )
+    (tmp_path / "mobile.txt").write_text(mobile + "]")
+    noted = hwnas("show", "mobile.txt", cwd=tmp_path)
+    assert noted.returncode == 0
+    assert "ends in an activation" in noted.stderr
+
+
+@pytest.mark.parametrize("format_", ["torch", "torchvision", "timm", "mmdet"])
+def test_export_writes_what_frameworks_read(format_: str, tmp_path: Path) -> None:
+    exported = document("export", "maedet-s", "--format", format_, "--out", "o", cwd=tmp_path)
+    assert exported["bytes"] == sum(f["bytes"] for f in exported["files"])
+    for file in exported["files"]:
+        assert (tmp_path / file["path"]).stat().st_size == file["bytes"]
+        compile((tmp_path / file["path"]).read_text(), file["path"], "exec")
+
+
+def test_a_score_is_searched_recorded_and_shown(tmp_path: Path) -> None:
+    run = document(
+        "search", "--score", "random", "--budget", "flops=1G", "--resolution", "224",
+        "--iterations", "300", "--seed", "4", "--out", "run", cwd=tmp_path,
+    )  # fmt: skip
+    assert (run["score_name"], run["score_kind"]) == ("random", "closed form")
+    shown = document("show", "run", "--score", "random", "--seed", "4", cwd=tmp_path)["score"]
+    assert shown == {
+        "name": "random",
+        "kind": "closed form",
+        "resolution": [224, 224],
+        "seed": 4,
+        "value": run["score"],
+    }
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
@@ -142,6 +198,18 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["show"], 2, "give ARCH, or --space"),
         (["show", "--space", "resnett"], 2, "Did you mean 'resnet'"),
         (["search", "--budget", "flops=1G", "--alpha", "1,2"], 2, "five weights"),
+        (["search", "--budget", "flops=1G", "--score", "synflo"], 2, "Did you mean 'synflow'"),
+        (
+            ["search", "--budget", "flops=1G", "--score", "params", "--alpha", "1,1,1,1,1"],
+            2,
+            "does not weight the stages",
+        ),
+        (
+            ["search", "--budget", "flops=1G", "--score", "madnas", "--feature-size"],
+            2,
+            "belongs to the entropy",
+        ),
+        (["show", "maedet-m", "--score", "madnass"], 2, "Did you mean 'madnas'"),
         (["search", "--budget", "flops=1G", "--start", "maedet-m"], 2, "outside the space"),
         (["show", "resnet5"], 2, "Did you mean 'resnet50'"),
         (["show", "maedet-m", "--resolution", "20"], 2, "total stride 32"),
@@ -152,6 +220,9 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["measure", "resnet50", "--device", "v100-trt-fp16"], 4, "cannot be reached"),
         (["profile", "--device", "adb:1"], 4, "not a connection"),
         (["export", "maedet-s", "--format", "caffe"], 2, "unknown format"),
+        (["export", "maedet-s", "--format", "mmdt"], 2, "Did you mean 'mmdet'"),
+        (["export", "resnet50", "--format", "tinynas"], 2, "no max-pool"),
+        (["show", "nothing.txt"], 2, "cannot read nothing.txt"),
         (["serch"], 2, "Did you mean 'search'"),
     ],
 )
@@ -217,10 +288,55 @@ def test_budgets_on_several_devices_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_everything_meets_does_not_bind(tmp_path: Path) -> None:
-    result = hwnas(
-        "search", "--budget", "flops=100T", "--resolution", "224", "--json", cwd=tmp_path
-    )
-    assert json.loads(result.stdout)["binding"] is False
+    search = ("search", "--budget", "flops=100T", "--resolution", "224")
+    assert document(*search, cwd=tmp_path)["binding"] is False
+    assert "nor without them, but for the limit of 91 layers" in hwnas(*search, cwd=tmp_path).stdout
+
+
+def test_budgets_that_contradict_each_other_are_told_as_such(tmp_path: Path) -> None:
+    together = ("latency=2.396ms", "params=32K")
+    for budget in together:
+        document("search", "--budget", budget, cwd=tmp_path)
+    result = hwnas("search", *(f"--budget={budget}" for budget in together), cwd=tmp_path)
+    assert result.returncode == 3, result.stderr
+    assert "the budgets contradict each other: the cheapest architecture" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("launch_s = 1.3765267965809563e-06", "launch_s = nan"),
+        ("launch_s = 1.3765267965809563e-06", "launch_s = -1.0"),
+        ("constant_s = 0.0", "constant_s = nan"),
+        ("constant_s = 0.0", "constant_s = -0.001"),
+    ],
+)
+def test_a_predictor_that_answers_no_cost_is_refused(
+    old: str, new: str, own_shelf: Path, tmp_path: Path
+) -> None:
+    name = "pixel2-cpu-fp32"
+    for kind, file in (("devices", f"{name}.toml"), ("predictors", f"{name}/card.toml")):
+        text = find(kind, name).joinpath(*Path(file).parts[1:]).read_text("utf-8")
+        assert kind == "devices" or old in text
+        path = own_shelf / kind / file.replace(name, "broken")
+        path.parent.mkdir(parents=True)
+        path.write_text(text.replace(name, "broken").replace(old, new), "utf-8")
+    result = hwnas("search", "--budget", "latency=60ms@broken", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "a cost is a finite number and not negative" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_with_an_empty_stage_is_refused(tmp_path: Path) -> None:
+    text = (spaces.files(spaces.__package__) / "resnet.toml").read_text("utf-8")
+    first, *rows = text.split("[[rows]]")
+    kept = [row for row in rows if "stage = 4" not in row]
+    (tmp_path / "own.toml").write_text("[[rows]]".join([first, *kept]), "utf-8")
+    result = hwnas("search", "--budget", "flops=1G", "--space", "own.toml", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "stage C4 is empty" in result.stderr
 
 
 def test_a_space_says_what_it_allows() -> None:

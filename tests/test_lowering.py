@@ -73,8 +73,27 @@ def test_feature_info_is_what_the_feature_maps_are() -> None:
     maps = backbone(torch.zeros(1, 3, 64, 64))
     assert [m.shape[1] for m in maps] == backbone.feature_info.channels()
     assert [64 // m.shape[2] for m in maps] == backbone.feature_info.reduction()
-    with pytest.raises(ValueError, match="out_indices"):
-        to_torch(zoo.get("mobilenetv2-0.5"), out_indices=(4,))
+    for name, feature_map in zip(backbone.feature_info.module_name(), maps, strict=True):
+        seen = []
+        backbone.get_submodule(name).register_forward_hook(lambda *a, seen=seen: seen.append(a[2]))
+        assert any(torch.equal(m, seen[0]) for m in backbone(torch.zeros(1, 3, 64, 64)))
+        assert seen[0].shape == feature_map.shape
+    for wrong in [(4,), (-5,), (), 5, 0]:
+        with pytest.raises(ValueError, match="out_indices"):
+            to_torch(zoo.get("mobilenetv2-0.5"), out_indices=wrong)
+    for same in [(2, 3), (-2, -1), 2]:
+        assert to_torch(zoo.get("mobilenetv2-0.5"), out_indices=same).out_indices == (2, 3)
+
+
+def test_layers_behind_the_last_feature_map_are_not_run() -> None:
+    backbone = to_torch(zoo.get("mobilenetv2-0.5"), out_indices=(1, 0))
+    ran = []
+    for name, module in backbone.named_children():
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    assert [m.shape[2] for m in backbone(torch.zeros(1, 3, 64, 64))] == [8, 16]
+    assert {name[:2] for name in ran} == {"c1", "c2", "c3"}
+    # A state dict holds all layers all the same.
+    backbone.load_state_dict(to_torch(zoo.get("mobilenetv2-0.5")).state_dict())
 
 
 def test_the_module_trains() -> None:
@@ -100,8 +119,16 @@ def test_the_source_runs_without_hwnas(tmp_path: Path) -> None:
         "model.load_state_dict(torch.load('weights.pt', weights_only=True))\n"
         "images, *maps = torch.load('maps.pt', weights_only=True)\n"
         "for a, b in zip(model(images), maps, strict=True): torch.testing.assert_close(a, b)\n"
+        "optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)\n"
+        "sum(m.square().mean() for m in model(torch.randn(2, 3, 64, 64))).backward()\n"
+        "optimizer.step()\n"
+        "torch.save(model.state_dict(), 'trained.pt')\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    trained = torch.load(tmp_path / "trained.pt", weights_only=True)
+    ours.load_state_dict(trained)
+    fresh = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert not all(torch.equal(trained[key], fresh[key]) for key in fresh)
 
 
 def test_weights_follow_the_seed() -> None:

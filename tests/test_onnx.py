@@ -470,6 +470,29 @@ def test_open_sizes_can_be_given() -> None:
     assert graph.layers[0].out_size == (40, 48)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([("Add", "x c", "a"), ("Relu", "a", "b"), ("Relu", "b", "c")], "input 'c'"),
+        ([("Add", "x c", "c")], "input 'c'"),
+        ([("Relu", "x", "a"), ("Relu", "nowhere", "c")], "input 'nowhere'"),
+        ([("Relu", "x", "a")], "output 'c'"),
+    ],
+    ids=["cyclic", "fed by itself", "disconnected", "open end"],
+)
+def test_a_model_whose_nodes_do_not_follow_each_other_is_refused(
+    nodes: Any, message: str, tmp_path: Path
+) -> None:
+    made = [helper.make_node(op, inputs.split(), [out]) for op, inputs, out in nodes]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xc"
+    ]
+    graph = helper.make_graph(made, "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=f"is not an ONNX model .*{message}"):
+        read(tmp_path / "m.onnx")
+
+
 def test_a_model_without_shapes_says_so() -> None:
     model = dynamic(1, 3, 32, 32)
     model.graph.input[0].type.tensor_type.ClearField("shape")

@@ -10,29 +10,43 @@ from typing import Any
 
 import msgspec
 
-from ..errors import UsageError
-from .families import Family, family
-from .graph import Graph, GraphBuilder, Size
+from ..errors import UsageError, did_you_mean
+from .families import BlockOptions, Family, family
+from .families.parts import ACTIVATIONS, GATES, SHORTCUTS
+from .graph import Channels, Graph, GraphBuilder, Size, Tensor, checked
 
 SCHEMA = "hwnas.architecture/1"
-ACTIVATIONS = ("relu", "relu6")
-SHORTCUTS = ("pool", "conv")
 FLOPS_RULES = ("maedet", "resnet", "mobilenetv2")
 STAGES = 5
 MAX_CHANNELS = 65536
 MAX_DEPTH = 256
 MAX_KERNEL = 15
+LARGE = (1024, 1024)
+"""An image that no kernel is too large for."""
 
 
 @dataclass(frozen=True)
 class Stem:
-    """A kxk convolution of stride 2 on the image; `max_pool` adds ResNet's 3x3 pool of stride 2,
-    with which the second stage begins."""
+    """A kxk convolution of stride 2 on the image.
+
+    `max_pool` adds ResNet's 3x3 pool of stride 2, with which the second stage begins. `focus` puts
+    each 2x2 of pixels into the channels and convolves these with stride 1 instead (the stem of
+    YOLOv5 and YOLOX, https://arxiv.org/abs/2107.08430).
+    """
 
     channels: int
     kernel: int = 3
     activation: str = "relu"
     max_pool: bool = False
+    focus: bool = False
+
+    def layers(self, b: GraphBuilder, channels: Channels | None = None) -> Tensor:
+        """Add the stem's layers but the pool, by default of its own channels."""
+        width = self.channels if channels is None else channels
+        if self.focus:
+            x = b.space_to_depth(b.input)
+            return b.conv(x, width, self.kernel, activation=self.activation)
+        return b.conv(b.input, width, self.kernel, stride=2, activation=self.activation)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,8 @@ class Row:
     """A run of `depth` blocks of one family that differ only in what enters the first.
 
     `inner` is the bottleneck's channels (`mid` in files) or the expansion factor (`expansion`).
+    `groups` are those of the kxk convolutions, 0 where they are depthwise; `se` is the gate of a
+    squeeze-and-excitation, '' where there is none.
     """
 
     family: str
@@ -50,6 +66,22 @@ class Row:
     stride: int = 1
     activation: str = "relu"
     shortcut: str = "pool"
+    groups: int = 1
+    se: str = ""
+
+    def options(self, number: int) -> BlockOptions:
+        """Return the options of the row's block of that number, from 0 on."""
+        return BlockOptions(
+            self.out,
+            self.inner,
+            self.kernel,
+            1 if number else self.stride,
+            not number,
+            self.activation,
+            self.shortcut,
+            self.groups,
+            self.se,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,6 +133,8 @@ def to_document(architecture: Architecture) -> dict[str, Any]:
         "activation": stem.activation,
         "max_pool": stem.max_pool,
     }
+    if stem.focus:
+        document["stem"]["focus"] = True
     document["stages"] = [
         [
             {
@@ -112,6 +146,8 @@ def to_document(architecture: Architecture) -> dict[str, Any]:
                 "depth": row.depth,
                 "activation": row.activation,
                 "shortcut": row.shortcut,
+                **({"groups": row.groups} if row.groups != 1 else {}),
+                **({"se": row.se} if row.se else {}),
             }
             for row in stage
         ]
@@ -154,7 +190,9 @@ def from_document(document: Any, source: str = "architecture") -> Architecture:
         for field in ("name", "flops_rule", "head_activation"):
             msgspec.convert(body.get(field, ""), str)
         msgspec.convert(body.get("head", 0), int)
-        return Architecture(**body)
+        architecture = Architecture(**body)
+        lower(architecture, LARGE)  # whether channels and groups suit each other shows there
+        return architecture
     except msgspec.ValidationError as error:
         raise UsageError(f"{source}: {error}.") from None
     except UsageError as error:
@@ -197,8 +235,8 @@ def lower(architecture: Architecture, resolution: Size = (224, 224), *, batch: i
         batch: images at a time.
 
     Raises:
-        UsageError: the image is smaller than the strides of the network, or a kernel is larger
-            than twice the feature map that it slides over.
+        UsageError: the image is smaller than the strides of the network, a kernel is larger than
+            the feature map that it slides over, or groups do not divide the channels.
     """
     reduction: int = 2**STAGES
     if min(resolution) < reduction or max(resolution) > 16384:
@@ -210,29 +248,19 @@ def lower(architecture: Architecture, resolution: Size = (224, 224), *, batch: i
         raise UsageError(f"the batch is {batch}; it must lie between 1 and 65536.")
     b = GraphBuilder(3, resolution)
     stem = architecture.stem
-    x = b.conv(b.input, stem.channels, stem.kernel, stride=2, activation=stem.activation)
+    x = stem.layers(b)
     for b.stage, rows in enumerate(architecture.stages, 1):
         if b.stage == 2 and stem.max_pool:
             x = b.pool(x, "max_pool", 3, 2)
         for row in rows:
             blocks = family(row.family)
             for i in range(row.depth):
-                x = blocks.block(
-                    b,
-                    x,
-                    out=row.out,
-                    inner=row.inner,
-                    kernel=row.kernel,
-                    stride=row.stride if i == 0 else 1,
-                    first=i == 0,
-                    activation=row.activation,
-                    shortcut=row.shortcut,
-                )
+                x = blocks.block(b, x, row.options(i))
         if b.stage == STAGES and architecture.head:
             x = b.conv(x, architecture.head, activation=architecture.head_activation)
         if b.stage > 1:
             b.output(x)
-    return b.build(batch=batch)
+    return checked(b.build(batch=batch))
 
 
 def _strict(data: Any, kind: type[Any], place: str) -> Any:
@@ -270,7 +298,8 @@ def _check(architecture: Architecture) -> None:
 
     def one_of(value: str, known: tuple[str, ...], what: str) -> None:
         if value not in known:
-            raise UsageError(f"{what} is '{value}'; known are {', '.join(known)}.")
+            names = ", ".join(name or "''" for name in known)
+            raise UsageError(f"{what} is '{value}'; known are {names}.{did_you_mean(value, known)}")
 
     def odd(value: int, what: str) -> None:
         limit(value, 1, MAX_KERNEL, what)
@@ -303,6 +332,8 @@ def _check(architecture: Architecture) -> None:
             odd(row.kernel, f"{where}: kernel")
             one_of(row.activation, ACTIVATIONS, f"{where}: activation")
             one_of(row.shortcut, SHORTCUTS, f"{where}: shortcut")
+            limit(row.groups, 0, MAX_CHANNELS, f"{where}: groups (0 for depthwise)")
+            one_of(row.se, ("", *GATES), f"{where}: se")
     limit(architecture.head, 0, MAX_CHANNELS, "the head's width")
     one_of(architecture.head_activation, ACTIVATIONS, "the head's activation")
     if architecture.flops_rule:

@@ -11,10 +11,13 @@ of that space at once, and every cost read off it is a table over these axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import UsageError
 
 Channels: TypeAlias = "int | NDArray[np.int64]"
 Size: TypeAlias = tuple[int, int]
@@ -32,10 +35,11 @@ class Layer(NamedTuple):
 
     `op` is `conv`, `avg_pool`, `max_pool`, `add`, `output`, or another of the operators that
     `GraphBuilder` adds and `lowering.operators` names. `activation` is applied to the node's
-    result and `norm` says that a convolution is followed by a batch normalisation. `main` marks
-    the convolutions of the main path, the ones that carry the entropy and that the cost `layers`
-    counts. An `output` node hands its input to the outside as the feature map of `stage`; a `part`
-    is one result of the `split` that it reads; a `view` has the same values in another shape.
+    result; `norm` says that a convolution is followed by a batch normalisation, `bias` that it has
+    a bias. `main` marks the convolutions of the main path, the ones that carry the entropy and that
+    the cost `layers` counts. An `output` node hands its input to the outside as the feature map of
+    `stage`; a `part` is one result of the `split` that it reads; a `view` has the same values in
+    another shape.
 
     Of an operator that moves or combines values, `in_channels` and `in_size` describe the work as
     `lowering.kernels.Kernel` has it; `out_channels` and `out_size` are the shape of the result.
@@ -81,8 +85,7 @@ class Graph(NamedTuple):
 
     `input_activation` is the activation that the producer of the input already applied: None for
     an image, 'relu' for a block that follows a block ending in a ReLU. `labels` name the layers
-    where they come from a file that names them. `handed_out` says of the fragment of a network
-    whether the feature maps before it leave the network, too.
+    where they come from a file that names them. `before` says of a fragment what it runs behind.
     """
 
     layers: tuple[Layer, ...]
@@ -91,7 +94,7 @@ class Graph(NamedTuple):
     batch: int = 1
     input_activation: str | None = None
     labels: tuple[str, ...] = ()
-    handed_out: bool = True
+    before: Before | None = None
 
     def outputs(self) -> dict[int, Layer]:
         """Return the layer that produces the feature map of each stage that is handed out."""
@@ -100,6 +103,21 @@ class Graph(NamedTuple):
             for layer in self.layers
             if layer.op == "output"
         }
+
+
+@dataclass(eq=False)
+class Before:
+    """What a fragment of a space may run behind.
+
+    Attributes:
+        graphs: one of these computes what comes in.
+        handed_out: whether that was handed to the outside, too.
+        layouts: in which layout it is, by runtime, once that is known (`lowering.fusing`).
+    """
+
+    graphs: tuple[Graph, ...]
+    handed_out: bool = False
+    layouts: dict[Any, bool] = field(default_factory=dict)
 
 
 class GraphBuilder:
@@ -130,7 +148,11 @@ class GraphBuilder:
         """Add a convolution, padded so that stride 1 keeps the size, or not at all.
 
         It has a batch normalisation, or without one a bias unless that is refused, too.
+
+        Raises:
+            UsageError: kernel or stride is below 1, or the groups do not divide the channels.
         """
+        self._check(x, channels, kernel, stride, groups)
         size = (-(-x.size[0] // stride), -(-x.size[1] // stride))
         if not padded:
             size = ((x.size[0] - kernel) // stride + 1, (x.size[1] - kernel) // stride + 1)
@@ -273,6 +295,20 @@ class GraphBuilder:
         """Average each group of channels."""
         return self._grouped("group_mean", x, groups, groups)
 
+    def space_to_depth(self, x: Tensor) -> Tensor:
+        """Stack each 2x2 of positions along the channels: four times as many, at half the size.
+
+        Raises:
+            UsageError: height or width is odd.
+        """
+        if x.size[0] % 2 or x.size[1] % 2:
+            raise UsageError(
+                f"a feature map of {x.size[0]}x{x.size[1]} has no whole 2x2 of positions to stack: "
+                "with a space-to-depth stem both sides of the image must be even."
+            )
+        size = (x.size[0] // 2, x.size[1] // 2)
+        return self._change("space_to_depth", x, 4 * x.channels, size)
+
     def shuffle(self, x: Tensor, groups: int) -> Tensor:
         """Interleave the channels of groups (ShuffleNet, https://arxiv.org/abs/1707.01083)."""
         moved = (x.channels, (x.size[0] * x.size[1], 1))
@@ -348,10 +384,37 @@ class GraphBuilder:
                 if self.layers[i].op in WEIGHTED:
                     self.layers[i] = self.layers[i]._replace(tied=first + i - start)
 
-    def build(self, *, batch: int = 1, input_activation: str | None = None) -> Graph:
+    def build(
+        self,
+        *,
+        batch: int = 1,
+        input_activation: str | None = None,
+        before: Before | None = None,
+    ) -> Graph:
         """Return the finished graph."""
-        source = self.input
-        return Graph(tuple(self.layers), source.channels, source.size, batch, input_activation)
+        channels, size = self.input.channels, self.input.size
+        layers = tuple(self.layers)
+        return Graph(layers, channels, size, batch, input_activation, before=before)
+
+    def _check(
+        self, x: Tensor, channels: Channels, kernel: int, stride: int, groups: Channels
+    ) -> None:
+        """Raise a UsageError where a convolution cannot be."""
+        if stride < 1 or kernel < 1:
+            raise UsageError(
+                f"C{self.stage}: a convolution has kernel {kernel} and stride {stride}; both must "
+                "be at least 1."
+            )
+        if isinstance(groups, int) and groups == 1:
+            return
+        for what in (x.channels, channels):
+            if np.any(what % groups):
+                wrong = int(np.extract(what % groups != 0, what)[0])
+                raise UsageError(
+                    f"C{self.stage}: a convolution has {wrong} channels, which "
+                    f"{np.max(groups)} groups do not divide. Choose widths that are multiples of "
+                    "the number of groups, or fewer groups."
+                )
 
     def _change(
         self,
@@ -388,6 +451,32 @@ class GraphBuilder:
     def _append(self, layer: Layer) -> Tensor:
         self.layers.append(layer._replace(part=layer.part or self.part, runs=self.runs))
         return Tensor(len(self.layers) - 1, layer.out_channels, layer.out_size)
+
+
+def checked(graph: Graph) -> Graph:
+    """Return the graph if each of its kernels has a feature map to slide over.
+
+    Raises:
+        UsageError: the padding of a kernel is wider than the feature map.
+    """
+    for layer in graph.layers:
+        if layer.op == "conv" and layer.kernel[0] // 2 > min(layer.in_size):
+            (kernel, _), (height, width) = layer.kernel, layer.in_size
+            raise UsageError(
+                f"C{layer.stage}: the {kernel}x{kernel} kernel is larger than its feature map of "
+                f"{height}x{width}, most of it would only ever see the padding. Take a smaller "
+                "kernel or a larger resolution."
+            )
+    return graph
+
+
+def carried_activation(graph: Graph) -> str | None:
+    """Return the activation that the result of a graph carries in the plain network."""
+    activation = graph.input_activation
+    for layer in graph.layers:
+        if layer.main or (layer.op == "add" and layer.activation is not None):
+            activation = layer.activation
+    return activation
 
 
 def main_path(graph: Graph) -> list[tuple[Layer, str | None]]:

@@ -37,7 +37,7 @@ def get(name: str) -> Architecture:
     if name not in entries:
         raise UsageError(
             f"unknown architecture '{name}'.{did_you_mean(name, entries)} "
-            "'hwnas zoo' lists the known ones; a JSON file or a run folder does as well."
+            "'hwnas zoo' lists the known ones; a file or a run folder does as well."
         )
     entry = entries[name]
     return Architecture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,4 +97,5 @@ def _inside(graph: Graph) -> Graph:
         if layer.op != "output":
             place[i] = len(layers)
             layers.append(layer._replace(inputs=tuple(place[j] for j in layer.inputs)))
-    return graph._replace(layers=tuple(layers), handed_out=False)
+    before = graph.before and replace(graph.before, handed_out=False)
+    return graph._replace(layers=tuple(layers), before=before)

@@ -19,7 +19,7 @@ COMMANDS = {
     "profile": "measure a device and fit its predictor",
     "predict": "latency of a network on a device, with an interval",
     "measure": "time a network on a device",
-    "export": "write a result as ONNX or torch",
+    "export": "write a result as others read it: ONNX, torch, mmdet ...",
     "sweep": "searches over devices, budgets and seeds",
     "evaluate": "how good a predictor is, on your rows",
     "show": "an architecture: shape, costs, entropy; or a space",

@@ -63,13 +63,17 @@ def resolve_device(name: str | None) -> str:
 
 
 def resolve_architecture(text: str) -> Architecture:
-    """Return the architecture that ARCH names: of the zoo, a JSON file, or a run folder.
+    """Return the architecture that ARCH names: of the zoo, in a file, or a run folder.
+
+    A file holds JSON or a structure text of the reference toolbox. What the latter says otherwise
+    is said on standard error.
 
     Raises:
         UsageError: it is none of these.
     """
     from ..architecture import genotype, zoo
     from ..errors import UsageError
+    from ..integrations import tinynas
 
     path = Path(text)
     if path.is_dir():
@@ -78,6 +82,11 @@ def resolve_architecture(text: str) -> Architecture:
                 f"{path} holds no architecture.json: it is not the folder of a finished search."
             )
         return genotype.load(path / "architecture.json")
+    if path.suffix == ".txt" or tinynas.is_structure_file(path):
+        structure = tinynas.load(path)
+        for note in structure.notes:
+            say(note)
+        return structure.architecture
     if path.suffix == ".json" or path.is_file():
         return genotype.load(path)
     return zoo.get(text)

@@ -1,4 +1,4 @@
-"""`hwnas export`: a backbone as a file that others use."""
+"""`hwnas export`: a backbone as files that others use."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("arch", metavar="RUN|ARCH")
-@click.option("--format", "format_", required=True, metavar="onnx|torch", help="What to write.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The file; by default named after ARCH."
+    "--format",
+    "format_",
+    required=True,
+    metavar="onnx|torch|torchvision|timm|mmdet|tinynas",
+    help="What to write.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file, or mmdet's folder; by default named after ARCH.",
 )
 @resolution_option(help="Input HxW of the ONNX file; by default the run's, else 224.")
 @click.option("--batch", type=int, help="Images at a time; by default the run's, else 1.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the ONNX file's weights.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the He-initialised weights."
-)
-@click.option(
-    "--fold-norm/--keep-norm", default=True, show_default=True, help="Batch normalisation."
+    "--fold-norm/--keep-norm", default=True, show_default=True, help="Batch normalisation, in ONNX."
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @detector_option
@@ -43,7 +49,12 @@ def command(
     detector: str | None,
     as_json: bool,
 ) -> None:
-    """Write RUN (a folder) or ARCH (a zoo name or JSON file) as ONNX or as a torch module."""
+    """Write RUN (a folder) or ARCH (a zoo name or a file) in the form that another tool reads.
+
+    onnx: a model with fresh weights. torch: one Python file without hwnas; torchvision, timm: the
+    same as a detector and as a registered model. mmdet: a folder that mmdetection trains from.
+    tinynas: the reference toolbox's structure text.
+    """
     from ..workflows.export import export
     from ..workflows.runs import RunFolder
 
@@ -88,4 +99,8 @@ def command(
         f"{output['name']} {output['channels']} channels, stride {output['reduction']}"
         for output in result["outputs"]
     )
-    emit(result, f"{result['path']}, {result['bytes'] / 1e6:.1f} MB: {names}", as_json)
+    emit(result, f"{result['path']}, {_size(result['bytes'])}: {names}", as_json)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

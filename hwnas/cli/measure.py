@@ -35,7 +35,7 @@ def command(
     detector: str | None,
     as_json: bool,
 ) -> None:
-    """Time MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    """Time MODEL: an ONNX file, a zoo name, a JSON or structure file, or a run folder."""
     from ..architecture.detectors import parse
     from ..units import format_seconds
     from ..workflows.measure import measure

@@ -47,7 +47,10 @@ def command(
     layers: bool,
     as_json: bool,
 ) -> None:
-    """Predict the latency of MODEL: an ONNX file, a zoo name, a JSON file or a run folder."""
+    """Predict the latency of MODEL.
+
+    MODEL is an ONNX file, a zoo name, a JSON or structure file, or a run folder.
+    """
     from ..architecture.detectors import parse
     from ..devices import spec
     from ..errors import UsageError

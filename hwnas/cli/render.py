@@ -35,3 +35,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def score_text(name: str, value: float) -> str:
+    """Return the value of a score that is not the entropy, and what a negative one means."""
+    beyond = name == "deepmad" and value < 0
+    return f"{value:.6g}" + (
+        " (below zero: beyond its limit of depth over width)" if beyond else ""
+    )

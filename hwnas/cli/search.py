@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import (
+    RESOLUTION,
     detector_option,
     device_option,
     json_option,
@@ -16,7 +17,7 @@ from .arguments import (
     resolve_architecture,
     resolve_device,
 )
-from .render import emit, say
+from .render import emit, say, score_text
 
 if TYPE_CHECKING:
     from ..architecture.graph import Size
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 )
 @device_option
 @click.option(
-    "--space", metavar="NAME|FILE", help="resnet, mobile, or a TOML file; by default the device's."
+    "--space",
+    metavar="NAME|FILE",
+    help="resnet, mobile, mobile-se, resnet-basic, mixed, or a TOML file; the device's by default.",
 )
 @click.option(
     "--method",
@@ -50,9 +53,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Certified: how many different architectures near the optimum, it included.",
 )
+@click.option(
+    "--score",
+    default="entropy",
+    show_default=True,
+    help="What is maximised: entropy, madnas, deepmad, params, flops, random; with torch: zen, "
+    "naswot, synflow, grad-norm (docs/scores.md). Only the entropy's optimum can be proven.",
+)
 @click.option("--mutation", help="Evolution: attributes (default), or paper (Algorithm 2).")
-@click.option("--iterations", type=int, help="Evolution, random: 96000 by default.")
-@click.option("--population", type=int, help="Evolution: 256 by default.")
+@click.option(
+    "--iterations",
+    type=int,
+    help="Evolution, random: 96000 by default; 2000 for a score with torch.",
+)
+@click.option("--population", type=int, help="Evolution: 256 by default; 8 for a score with torch.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Evolution, random.")
 @click.option(
     "--start",
@@ -60,12 +74,17 @@ if TYPE_CHECKING:
     help="Evolution: first member; by default the space's narrowest network.",
 )
 @resolution_option(help="Input HxW for costs; by default the device's.")
-@click.option("--entropy-resolution", default="384", show_default=True, metavar="H|HxW")
+@click.option(
+    "--score-resolution",
+    "--entropy-resolution",
+    "score_resolution",
+    type=RESOLUTION,
+    metavar="H|HxW",
+    help="Image that the score is taken at; by default the score's own, 384 for the entropy.",
+)
 @click.option(
     "--alpha",
-    default="0,0,1,1,6",
-    show_default=True,
-    help="Weights of the entropies of C1 to C5 (Eq. 5).",
+    help="Weights of C1 to C5 (Eq. 5), by default the score's own: 0,0,1,1,6 for the entropy.",
 )
 @click.option(
     "--feature-size/--no-feature-size",
@@ -96,6 +115,7 @@ def command(
     device: str | None,
     space: str | None,
     method: str,
+    score: str,
     alternatives: int,
     mutation: str | None,
     iterations: int | None,
@@ -103,8 +123,8 @@ def command(
     seed: int,
     start: str | None,
     resolution: Size | None,
-    entropy_resolution: str,
-    alpha: str,
+    score_resolution: Size | None,
+    alpha: str | None,
     feature_size: bool,
     confidence: float | None,
     detector: str | None,
@@ -113,17 +133,15 @@ def command(
     resume: Path | None,
     as_json: bool,
 ) -> None:
-    """Search the backbone of highest multi-scale entropy under the budgets.
+    """Search the backbone of highest score, by default multi-scale entropy, under the budgets.
 
     \b
     hwnas search --budget latency=20ms
     hwnas search --budget flops=4.4G --resolution 224 --space resnet
     """
     from ..architecture.genotype import to_document
-    from ..searchers.evolution import ITERATIONS
-    from ..units import parse_resolution
     from ..workflows.problem import Request
-    from ..workflows.search import Settings, resume_search, search
+    from ..workflows.search import Settings, affordable, resume_search, search
     from ..workflows.verify import check, verified_search
 
     if resume is not None:
@@ -145,13 +163,14 @@ def command(
             resolve_device(device),
             space,
             resolution,
-            parse_resolution(entropy_resolution),
-            _alpha(alpha),
+            score,
+            score_resolution,
+            _alpha(alpha) if alpha is not None else None,
             feature_size,
             confidence,
             detector=detector,
         )
-        bar = _Bar(settings.iterations or ITERATIONS)
+        bar = _Bar(settings.iterations or affordable(score)[0])
         if verify:
             result = verified_search(
                 request, settings, out, announce=_announce, report=bar, tell=_tell
@@ -250,13 +269,22 @@ def _text(document: dict[str, Any]) -> str:
 
 def _verdict(document: dict[str, Any]) -> str:
     """Say how good the score is."""
+    if document["upper_bound"] is None:
+        name, each = document["score_name"], document["cpu_s"] / document["evaluations"]
+        return (
+            f"{name} {score_text(name, document['score'])}, "
+            f"entropy {document['entropy']['score']:.2f}, after {document['evaluations']:,} "
+            f"evaluations of {1e3 * each:.3g} ms each"
+        )
     score, ignored = f"score {document['score']:.2f}", document["bound_ignores"]
     if document["method"] != "certified":
         score += f" after {document['evaluations']:,} evaluations"
     if document["proven"]:
         best = "no architecture of this space under these budgets scores higher"
-        free = document.get("binding") is False
-        return f"{score}: {best}" + (", nor without them: none of them binds" if free else "")
+        if document.get("binding") is False:
+            layers = next(b["limit"] for b in document["budgets"] if b["quantity"] == "layers")
+            best += f", nor without them, but for the limit of {layers:g} layers"
+        return f"{score}: {best}"
     bound = f"{_below(document['gap'])} (bound {document['upper_bound']:.2f})"
     return f"{score}: {bound}" + (f"; the bound ignores {', '.join(ignored)}" if ignored else "")
 

@@ -13,7 +13,7 @@ from .arguments import (
     resolution_option,
     resolve_architecture,
 )
-from .render import emit, table
+from .render import emit, score_text, table
 
 if TYPE_CHECKING:
     from ..architecture.graph import Size
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 @click.option(
     "--entropy-resolution", type=RESOLUTION, default="384", show_default=True, metavar="H|HxW"
 )
+@click.option("--score", help="Another score as well: zen, synflow, ... (docs/scores.md).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of that score's draws.")
 @detector_option
 @json_option
 def command(
@@ -59,10 +61,12 @@ def command(
     precision: str,
     flops_convention: str,
     entropy_resolution: Size,
+    score: str | None,
+    seed: int,
     detector: str | None,
     as_json: bool,
 ) -> None:
-    """Show ARCH: a zoo name, a JSON file, or a run folder. Or show a space with --space."""
+    """Show ARCH: a zoo name, a file, or a run folder. Or show a space with --space."""
     if (arch is None) == (space is None) or (device is not None and space is None):
         raise click.UsageError("give ARCH, or --space NAME, to which --device may be added.")
     if arch is None:
@@ -72,9 +76,11 @@ def command(
     from ..architecture import lower, to_document
     from ..architecture.detectors import attach, parse
     from ..devices.spec import BYTES_PER_VALUE
+    from ..scores import catalog
     from ..scores.entropy import EntropyScore
     from ..units import format_amount
 
+    other = catalog.make(score) if score is not None else None
     architecture = resolve_architecture(arch)
     size = resolution or (224, 224)
     graph = lower(architecture, size, batch=batch)
@@ -127,6 +133,14 @@ def command(
         "parts": by_part,
         "architecture": to_document(architecture),
     }
+    if other is not None:
+        document["score"] = {
+            "name": other.name,
+            "kind": other.kind,
+            "resolution": list(other.resolution),
+            "seed": seed,
+            "value": other.value(architecture, seed),
+        }
     counted = "multiply-adds" if flops_convention == "conv" else f"as mmcv counts ({rule})"
     lines = [
         rows_table(document["architecture"]),
@@ -139,6 +153,10 @@ def command(
         f"entropy  {entropy.score:.2f} at {entropy_resolution[0]}x{entropy_resolution[1]}: "
         + ", ".join(f"C{i} {h:.2f}" for i, h in enumerate(entropy.stages, 1)),
     ]
+    if other is not None:
+        height, width = other.resolution
+        value = score_text(other.name, document["score"]["value"])
+        lines.append(f"{other.name:<8} {value} at {height}x{width}, {other.kind}, seed {seed}")
     if detector:
         shown = [[f"{detector}, by part", "FLOPs", "params"]]
         for name, part in by_part.items():
@@ -159,18 +177,32 @@ def _show_space(name: str, device: str | None, as_json: bool) -> None:
     head = ["stage", "family", "stride", "kernel", "out", "out/in", "inner", "inner/out", "blocks"]
     rows = [head]
     low, high = document["stem"]["channels"]
-    rows.append(["C1", "conv", "2", "3", f"{low} to {high}", "", "", "", "1"])
+    rows.append(
+        [
+            "C1",
+            _stem(document["stem"]),
+            "2",
+            str(document["stem"]["kernel"]),
+            f"{low} to {high}",
+            "",
+            "",
+            "",
+            "1",
+        ]
+    )
     for row in document["rows"]:
-        mid, expansion = row.get("mid"), row.get("expansion")
+        inner = [f"mid {_range(row['mid'])}"] if "mid" in row else []
+        if "expansion" in row:
+            inner.append(f"x{', x'.join(map(str, row['expansion']))}")
         rows.append(
             [
                 f"C{row['stage']}",
-                row["family"],
+                _block(row),
                 str(row["stride"]),
                 ", ".join(map(str, row["kernels"])),
                 _range(row["out"]),
                 _range(row["growth"]),
-                f"mid {_range(mid)}" if mid else f"x{', x'.join(map(str, expansion))}",
+                " or ".join(inner),
                 _range(row["ratio"]) if row["ratio"] else "",
                 _range(row["blocks"])
                 + (f" in steps of {row['depth_step']}" if row["depth_step"] > 1 else ""),
@@ -192,6 +224,28 @@ def _show_space(name: str, device: str | None, as_json: bool) -> None:
     emit(document, "\n".join(lines), as_json)
 
 
+def _stem(stem: dict[str, Any]) -> str:
+    """Return what a stem is made of."""
+    parts = ["space-to-depth"] if stem.get("focus") else []
+    parts.append("conv")
+    if stem["max_pool"]:
+        parts.append("max-pool")
+    return ", ".join(parts)
+
+
+def _block(row: dict[str, Any]) -> str:
+    """Return a row's families, and what its blocks have besides."""
+    families = row["family"]
+    text = families if isinstance(families, str) else " | ".join(families)
+    if row.get("se"):
+        text += " + se"
+    if "groups" in row:
+        text += f", groups {row['groups']}" if row["groups"] else ", depthwise"
+    if isinstance(activation := row.get("activation"), str):
+        text += f", {activation}"
+    return text
+
+
 def _range(ends: list[Any]) -> str:
     low, high = ends
     return f"{low:g} to {high:g}" if low != high else f"{low:g}"
@@ -203,11 +257,14 @@ def rows_table(document: dict[str, Any]) -> str:
 
     stem = document["stem"]
     rows = [["stage", "family", "kernel", "out", "inner", "stride", "blocks"]]
-    rows.append(["C1", "conv", str(stem["kernel"]), str(stem["channels"]), "", "2", "1"])
+    rows.append(["C1", _stem(stem), str(stem["kernel"]), str(stem["channels"]), "", "2", "1"])
     for number, stage in enumerate(document["stages"], 1):
         for row in stage:
-            keys = ("kernel", "out", family(row["family"]).inner, "stride", "depth")
-            rows.append([f"C{number}", row["family"], *(str(row[key]) for key in keys)])
+            blocks = family(row["family"])
+            keys = ("kernel", "out", blocks.inner, "stride", "depth")
+            usual = row["activation"] == blocks.activation
+            name = _block({**row, "activation": None} if usual else row)
+            rows.append([f"C{number}", name, *(str(row[key]) for key in keys)])
     if document.get("head"):
         rows.append(["C5", "conv", "1", str(document["head"]), "", "1", "1"])
     return table(rows)

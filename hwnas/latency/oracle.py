@@ -68,7 +68,7 @@ class LatencyOracle:
         mask = None
         flat: tuple[Any, ...]
         if spans_two:
-            if where is not None and np.broadcast_shapes(shape, where.shape) == shape:
+            if where is not None and shape == where.shape:
                 mask = where.reshape(into.size, out.size)
             flat = (into.reshape(-1, 1), out.reshape(1, -1), groups.reshape(-1, 1))
         else:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..architecture.graph import INPUT, Graph, Layer
+from ..errors import UsageError
 from . import rules
 from .chains import Node, expand, readers, replace_chains, superfluous
 from .kernels import Fusion, Kernel
@@ -31,6 +32,7 @@ WRITTEN_AS = {
     "keys": "transpose",
     "merge": "transpose",
     "tokens": "transpose",
+    "space_to_depth": "transpose",
     "join": "concat",
     "upsample": "resize",
     "interpolate": "resize",
@@ -58,7 +60,14 @@ class Fuser:
         self._computed: dict[int, int] = {}
         self._activated: set[int] = set()
         self._added: set[int] = set()
-        self._layouts = Layouts(graph, self._nodes, fusion, self._rules.alignment, self._append)
+        self._layouts = Layouts(
+            graph,
+            self._nodes,
+            fusion,
+            self._rules.alignment,
+            self._emitted,
+            _comes_in_blocked(graph, fusion),
+        )
         self._blocked = self._layouts.blocked
         self._absorbed = superfluous(self._nodes, self._readers, self._rules, _TRANSPOSES)
 
@@ -78,6 +87,11 @@ class Fuser:
         for position, node in enumerate(self._nodes):
             self._visit(position, node)
         return self._emitted
+
+    def ends_blocked(self) -> bool:
+        """Whether the graph's result is in the blocked layout."""
+        self.kernels()
+        return len(self._nodes) - 1 in self._blocked
 
     def _visit(self, position: int, node: Node) -> None:
         op = node.layer.op
@@ -358,6 +372,27 @@ class Fuser:
 
     def _append(self, origin: int, kernel: Kernel) -> None:
         self._emitted.append((origin, kernel))
+
+
+def _comes_in_blocked(graph: Graph, fusion: Fusion) -> bool:
+    """Whether what comes in is in the blocked layout, as is decided by what the graph runs behind.
+
+    Raises:
+        UsageError: a search space leaves it open.
+    """
+    before = graph.before
+    if before is None or not fusion.block:
+        return False
+    if fusion not in before.layouts:
+        ends = {Fuser(behind, fusion).ends_blocked() for behind in before.graphs}
+        if len(ends) > 1:
+            raise UsageError(
+                "on this device some blocks of a row leave their result in blocks of channels and "
+                "others do not, so the latency of the search space is no sum over its rows: give "
+                "the row one family or another activation, or give budgets of other quantities."
+            )
+        before.layouts[fusion] = ends.pop()
+    return before.layouts[fusion]
 
 
 _TRANSPOSES = frozenset({"transpose", *(a for a, b in WRITTEN_AS.items() if b == "transpose")})

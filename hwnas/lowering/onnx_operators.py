@@ -62,6 +62,11 @@ def write(writer: NodeWriter, name: str, layer: Layer, sources: list[str], outpu
         case "reduce":
             axes = [1] if writer.ranks[source] == 3 else [2, 3]
             writer.node("ReduceMean", name, sources, output, axes=axes, keepdims=1)
+        case "space_to_depth":
+            writer.node("SpaceToDepth", name, sources, output, blocksize=2)
+        case "hard_sigmoid":
+            # As PyTorch and MobileNetV3 have it; the operator's own default is steeper.
+            writer.node("HardSigmoid", name, sources, output, alpha=1 / 6, beta=0.5)
         case "concat":
             writer.node("Concat", name, sources, output, axis=1)
         case "upsample":

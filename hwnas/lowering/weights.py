@@ -104,13 +104,15 @@ def filler(graph: Graph) -> Weights:
 
 
 def folded(weights: Weights, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weight and bias of a convolution with its normalisation folded in."""
+    """Return weight and bias of a convolution, its normalisation folded in where it has one."""
+    kernel = weights[f"{name}.conv.weight"]
+    if f"{name}.conv.bias" in weights:
+        return kernel, weights[f"{name}.conv.bias"]
     norm = {
         key: weights[f"{name}.norm.{key}"]
         for key in ("weight", "bias", "running_mean", "running_var")
     }
     scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(NORM_EPSILON))
-    kernel = weights[f"{name}.conv.weight"]
     if np.any(scale != 1):
         kernel = (kernel * scale[:, None, None, None]).astype(np.float32)
     return kernel, norm["bias"] - norm["running_mean"] * scale

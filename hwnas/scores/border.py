@@ -8,6 +8,8 @@ are kept relative to the interior and to their own mean, whose logarithm is the 
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from numpy.typing import NDArray
 from ..architecture.graph import Size
 
 Profile = NDArray[np.float64]
+
+Steps: TypeAlias = tuple[tuple[int, int], ...]
+"""Kernel and stride of each layer that the border notices."""
 
 
 class BorderState:
@@ -29,24 +34,28 @@ class BorderState:
 
     def __init__(self, profiles: tuple[Profile, ...], log_gain: float) -> None:
         self.profiles = profiles
-        self._next: dict[tuple[int, int], BorderState] = {}
+        self._next: dict[Steps, BorderState] = {}
         self.log_gain = log_gain
 
     def step(self, kernel: int, stride: int) -> BorderState:
         """Return the state behind a layer of this kernel and stride; remembered once computed."""
         if kernel == 1 and stride == 1:
             return self
-        found = self._next.get((kernel, stride))
+        return self.behind(((kernel, stride),))
+
+    def behind(self, steps: Steps) -> BorderState:
+        """Return the state behind several layers, each a kernel and a stride."""
+        found = self._next.get(steps)
         if found is None:
-            found = self._next[kernel, stride] = self._compute(kernel, stride)
+            found = self._next[steps] = self._compute(steps) if steps else self
         return found
 
-    def _compute(self, kernel: int, stride: int) -> BorderState:
+    def _compute(self, steps: Steps) -> BorderState:
         log_gain = self.log_gain
         profiles = []
         for profile in self.profiles:
-            profile = box_mean(profile, kernel, stride)
-            mean = float(profile.mean())
+            profile = _box(len(profile), steps).dot(profile)
+            mean = float(_mean(len(profile)).dot(profile))
             # A square map has one profile for both axes.
             log_gain += (0.5 if len(self.profiles) == 2 else 1.0) * math.log(mean)
             profiles.append(profile / mean)
@@ -71,3 +80,21 @@ def box_mean(profiles: Profile, kernel: int, stride: int) -> Profile:
     sums[..., padding + 1 + length :] = sums[..., padding + length, None]
     windows: Profile = (sums[..., kernel::stride] - sums[..., :-kernel:stride]) / kernel
     return windows
+
+
+@cache
+def _box(length: int, steps: Steps) -> Profile:
+    """Return `box_mean`, layer after layer, as one matrix for profiles of that length.
+
+    Profiles are short: one product is quicker than sums, and a row of layers costs no more.
+    """
+    profiles = np.eye(length)
+    for step in steps:
+        profiles = box_mean(profiles, *step)
+    return np.ascontiguousarray(profiles.T)
+
+
+@cache
+def _mean(length: int) -> Profile:
+    """Return the mean as a vector to multiply with."""
+    return np.full(length, 1.0 / length)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..architecture.genotype import STAGES, Architecture, lower
 from ..architecture.graph import Graph, Layer, Size, main_path
 from ..errors import UsageError
 from . import border
+from .base import Kind
 from .finite_width import read_out, variance
 
 ALPHA = (0.0, 0.0, 1.0, 1.0, 6.0)
@@ -62,6 +63,8 @@ class EntropyScore:
             without this factor.
     """
 
+    name: ClassVar[str] = "entropy"
+    kind: ClassVar[Kind] = "closed form"
     alpha: tuple[float, ...] = ALPHA
     resolution: Size = (384, 384)
     border: bool = True
@@ -85,6 +88,10 @@ class EntropyScore:
         """Return the entropy of an architecture, by default at the score's resolution."""
         return self.of_graph(lower(architecture, resolution or self.resolution))
 
+    def value(self, architecture: Architecture, seed: int = 0) -> float:
+        """Return the weighted entropy of an architecture; see `Score.value`."""
+        return self(architecture).score
+
     def of_graph(self, graph: Graph) -> Entropy:
         """Return the entropy of a graph, read at the last main convolution of each stage."""
         path = main_path(graph)
@@ -92,7 +99,7 @@ class EntropyScore:
         gain: float = 0.0
         spread: float = 0.0
         relus = 0
-        state = border.image(graph.size)
+        state = border.image(path[0][0].in_size)
         for position, (layer, activation) in enumerate(path):
             activated = path_activation(path, position)
             gain += log_gain(layer, activation)

@@ -23,10 +23,12 @@ def forward_entropy(
 
     generator = torch.Generator().manual_seed(seed)
     stages = [0.0] * STAGES
-    x = torch.randn(1, 3, *resolution, generator=generator)
+    path = main_path(lower(architecture, resolution))
+    first, _ = path[0]
+    x = torch.randn(1, int(first.in_channels), *first.in_size, generator=generator)
     log_gamma = 0.0
     with torch.no_grad():
-        for layer, activation in main_path(lower(architecture, resolution)):
+        for layer, activation in path:
             if activation is not None:
                 x = functional.relu(x)
             gamma = float(x.norm())

@@ -7,23 +7,21 @@ state that walks down the rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from ..architecture.graph import Graph, main_path
+from ..architecture.graph import Graph, carried_activation, main_path
 from ..architecture.spaces import Genes, Space
 from ..scores import border
-from ..scores.border import BorderState
+from ..scores.border import BorderState, Steps
 from ..scores.entropy import EntropyScore, log_gain, path_activation
 from ..scores.finite_width import read_out, variance
-from .fragments import RowFragments, row_fragments
-from .tables import AdditiveTerm, RowTables
-
-Path: TypeAlias = tuple[tuple[int, int], ...]
-"""Kernel and stride of each layer that the border notices."""
+from .fragments import RowFragments, row_fragments, stem_fragment
+from .tables import AdditiveTerm, RowTables, cell
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,17 @@ class SpaceEntropy:
         spread = sum(weights) * variance(0, True) + read * read_out(0, True)
         lost = 0.25 * spread if score.finite_width else 0.0
         self.stem = {width: gain.stem[width] - lost / width for width in space.stem_widths}
-        self.image = border.image(score.resolution).step(3, 2) if score.border else None
+        self.image = _behind(stem_fragment(space, score.resolution, 1)) if score.border else None
         self.stem_border = read * self.image.log_gain if self.image else 0.0
+        rows = list(row_fragments(space, score.resolution, 1))
+        for fragments, behind, tables in zip(rows, rows[1:], gain.rows, strict=False):
+            # The row behind takes this one to end as its first kind does.
+            halving = 0.5 * math.log(2) * sum(weights[behind[0].row.stage - 1 :])
+            for kind in {f.kind for f in fragments if f.activated != fragments[0].activated}:
+                tables.add(kind, halving if fragments[0].activated else -halving)
         self.rows = [
             RowEntropy(fragments, tables, weights, score.finite_width)
-            for fragments, tables in zip(
-                row_fragments(space, score.resolution, 1), gain.rows, strict=True
-            )
+            for fragments, tables in zip(rows, gain.rows, strict=True)
         ]
 
 
@@ -78,8 +80,8 @@ class RowEntropy:
 
     `passed_on` is the weight of what happens in the row, in all stages that read it, `lost` what
     the finite width takes from the score per unit of its coefficients. `layers`
-    holds by kernel and inner size, for the first block and for each later one, whether a ReLU
-    follows each layer, and 1 / channels as a table; `steps` by kernel what of them the border
+    holds by kind and inner size, for the first block and for each later one, whether a ReLU
+    follows each layer, and 1 / channels as a table; `steps` by kind what of them the border
     notices.
     """
 
@@ -97,55 +99,84 @@ class RowEntropy:
         self._read = weights[row.stage - 1] if row.ends_stage else 0.0
         self.lost = 0.25 if finite_width else 0.0
         self.layers = {
-            (f.kernel, inner): (_layers(f.first), _layers(f.rest))
+            (f.kind, inner): (_layers(f.first), _layers(f.rest))
             for f in fragments
-            for inner in (row.inners if f.expansion is None else (f.expansion,))
+            for inner in f.inners
         }
-        self.steps = {f.kernel: (_steps(f.first), _steps(f.rest)) for f in fragments}
-        self._borders: dict[tuple[BorderState, int, int], tuple[BorderState, float]] = {}
+        self.steps = {f.kind: (_steps(f.first), _steps(f.rest)) for f in fragments}
+        self._cells = {
+            key: [cell(inverse) for _, inverse in first + rest]
+            for key, (first, rest) in self.layers.items()
+        }
+        self._coefficients: dict[tuple[int, int, int, int], tuple[tuple[float, ...], int]] = {}
+        self._borders: dict[tuple[int, int], Borders] = {}
 
-    def width_term(self, channels: int, genes: Genes, relus: int) -> tuple[float, int]:
-        """Return what the finite width takes from the score, and the ReLUs behind the row."""
-        kernel, _, inner, depth = genes
-        first, rest = self.layers[kernel, inner]
-        coefficients, after = self.coefficients(kernel, inner, depth, relus)
+    def width_term(
+        self, index: tuple[int, int, int], genes: Genes, relus: int
+    ) -> tuple[float, int]:
+        """Return what the finite width takes from the score, and the ReLUs behind the row.
+
+        `index` is the position on the tables' axes.
+        """
+        kind, _, inner, depth = genes
+        coefficients, after = self.coefficients(kind, inner, depth, relus)
         if not self.lost:
             return 0.0, after
-        i, m, o = self.gain.index(channels, genes)
+        i, m, o = index
         spread = 0.0
-        for coefficient, (_, inverse) in zip(coefficients, first + rest, strict=True):
-            a, b, c = inverse.shape
-            spread += coefficient * inverse.item(
-                i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0
-            )
+        for coefficient, (item, a, b, c) in zip(
+            coefficients, self._cells[kind, inner], strict=True
+        ):
+            spread += coefficient * item(a * i + b * m + c * o)
         return -self.lost * spread, after
 
     def coefficients(
-        self, kernel: int, inner: int, depth: int, relus: int
+        self, kind: int, inner: int, depth: int, relus: int
     ) -> tuple[tuple[float, ...], int]:
         """Return the factor of 1 / channels of each of `layers`, and the ReLUs behind the row.
 
         The factors grow with the ReLUs before the row.
         """
-        first, rest = self.layers[kernel, inner]
-        return _coefficients(
-            tuple(activated for activated, _ in first),
-            tuple(activated for activated, _ in rest),
-            depth * self._unit - 1,
-            relus,
-            self.passed_on,
-            self._read,
-        )
-
-    def border(self, state: BorderState, kernel: int, depth: int) -> tuple[BorderState, float]:
-        """Return the border's state behind the row, and what it takes from the score there."""
-        found = self._borders.get((state, kernel, depth))
+        key = (kind, inner, depth, relus)
+        found = self._coefficients.get(key)
         if found is None:
-            first, rest = self.steps[kernel]
-            after = state
-            for step in first + rest * (depth * self._unit - 1):
-                after = after.step(*step)
-            found = self._borders[state, kernel, depth] = (after, self._read * after.log_gain)
+            first, rest = self.layers[kind, inner]
+            found = self._coefficients[key] = _coefficients(
+                tuple(activated for activated, _ in first),
+                tuple(activated for activated, _ in rest),
+                depth * self._unit - 1,
+                relus,
+                self.passed_on,
+                self._read,
+            )
+        return found
+
+    def border(self, state: BorderState, kind: int, depth: int) -> tuple[BorderState, float]:
+        """Return the border's state behind the row, and what it takes from the score there."""
+        return self.borders(kind, depth)[state]
+
+    def borders(self, kind: int, depth: int) -> Borders:
+        """Return how a row of this kind and depth changes the border's state."""
+        found = self._borders.get((kind, depth))
+        if found is None:
+            first, rest = self.steps[kind]
+            steps = first + rest * (depth * self._unit - 1)
+            found = self._borders[kind, depth] = Borders(steps, self._read)
+        return found
+
+
+class Borders(dict[BorderState, tuple[BorderState, float]]):
+    """By the border's state before a row: the one behind it, what it takes from the score there."""
+
+    __slots__ = ("_read", "_steps")
+
+    def __init__(self, steps: Steps, read: float) -> None:
+        self._steps = steps
+        self._read = read
+
+    def __missing__(self, state: BorderState) -> tuple[BorderState, float]:
+        after = state.behind(self._steps)
+        self[state] = found = (after, self._read * after.log_gain)
         return found
 
 
@@ -182,7 +213,7 @@ def _coefficients(
 def _layers(graph: Graph) -> list[tuple[bool, Any]]:
     """Return, per layer of a block, whether a ReLU follows and 1 / channels as a table."""
     path = main_path(graph)
-    ends_activated = graph.layers[-1].activation is not None
+    ends_activated = carried_activation(graph) is not None
     return [
         (
             ends_activated if position == len(path) - 1 else path_activation(path, position),
@@ -192,6 +223,14 @@ def _layers(graph: Graph) -> list[tuple[bool, Any]]:
     ]
 
 
-def _steps(graph: Graph) -> Path:
+def _behind(stem: Graph) -> BorderState:
+    """Return the border's state behind a stem."""
+    path = main_path(stem)
+    return border.image(path[0][0].in_size).behind(
+        tuple((layer.kernel[0], layer.stride[0]) for layer, _ in path)
+    )
+
+
+def _steps(graph: Graph) -> Steps:
     steps = ((layer.kernel[0], layer.stride[0]) for layer, _ in main_path(graph))
     return tuple(step for step in steps if step != (1, 1))

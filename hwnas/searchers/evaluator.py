@@ -15,7 +15,7 @@ from ..budgets.oracles import Oracle
 from ..errors import HwnasError
 from ..scores.entropy import EntropyScore
 from .entropy import RowEntropy, SpaceEntropy
-from .tables import AdditiveTerm, RowTables
+from .tables import AdditiveTerm, RowTables, cheapest
 
 
 class Evaluator:
@@ -44,34 +44,52 @@ class Evaluator:
         self.limits = tuple(limits)
         self.additive = [k for k, oracle in enumerate(oracles) if oracle.additive]
         self.terms = [AdditiveTerm(space, oracles[k]) for k in self.additive]
+        _checked(tuple(oracles[k].constant for k in self.additive))
         for term in self.terms:
-            _checked((*term.stem.values(), *(row.least() for row in term.rows)))
+            _checked((*term.stem.values(), *(v for row in term.rows for v in row.extremes())))
         self._whole = [k for k, oracle in enumerate(oracles) if not oracle.additive]
-        self._rooms = [limits[k] - oracles[k].constant for k in self.additive]
+        self._rooms = self._rooms_within(self.limits)
+        self._cheapest: dict[int, Candidate] = {}
         self.entropy = entropy = SpaceEntropy(space, score)
-        self._image, self._stem_border = entropy.image, entropy.stem_border
+        self._image = entropy.image
         self._stem = {
-            width: (_checked(tuple(term.stem[width] for term in self.terms)), value)
+            width: (
+                _checked(tuple(term.stem[width] for term in self.terms)),
+                value + entropy.stem_border,
+            )
             for width, value in entropy.stem.items()
         }
         self._rows = [
             _Row(row, [term.rows[r] for term in self.terms]) for r, row in enumerate(entropy.rows)
         ]
 
+    def cheapest(self, position: int) -> Candidate:
+        """Return the candidate that costs least by one of the additive budgets."""
+        if position not in self._cheapest:
+            term = self.terms[position]
+            self._cheapest[position] = cheapest(self.space, [term], [1.0])
+        return self._cheapest[position]
+
     def within(self, limits: Sequence[float]) -> Evaluator:
         """Return the same evaluator under other limits; it shares all that is known already."""
         other = copy.copy(self)
         other.limits = tuple(limits)
-        other._rooms = [limits[k] - self.oracles[k].constant for k in self.additive]
+        other._rooms = self._rooms_within(other.limits)
         return other
 
     def evaluate(self, candidate: Candidate) -> float | None:
         """Return the score of a candidate, None where it exceeds a budget or leaves the space."""
-        entries = self._entries(candidate)
-        if entries is None:
-            return None
-        costs, _ = self._stem[candidate[0]]
-        for k, room in enumerate(self._rooms):
+        # A search spends half its time here, so nothing is called where a look-up does.
+        channels = candidate[0]
+        costs, score = self._stem[channels]
+        entries = []
+        for row, genes in zip(self._rows, candidate[1:], strict=True):
+            entry = row[channels, genes]
+            if entry is None:
+                return None
+            entries.append(entry)
+            channels = genes[1]
+        for k, room in self._rooms:
             total = costs[k]
             for entry in entries:
                 total += entry.costs[k]
@@ -80,7 +98,7 @@ class Evaluator:
         for k in self._whole:
             if self._whole_cost(k, candidate) > self.limits[k]:
                 return None
-        return self._score(candidate[0], entries)
+        return self._score(score, entries)
 
     def score_of(self, candidate: Candidate) -> float:
         """Return the score of a candidate, whatever it costs.
@@ -91,7 +109,7 @@ class Evaluator:
         entries = self._entries(candidate)
         if entries is None:
             raise ValueError(self.space.problem(candidate))
-        return self._score(candidate[0], entries)
+        return self._score(self._stem[candidate[0]][1], entries)
 
     def costs(self, candidate: Candidate) -> list[float]:
         """Return the candidate's cost for each budget.
@@ -112,6 +130,10 @@ class Evaluator:
             values[k] = self._whole_cost(k, candidate)
         return values
 
+    def _rooms_within(self, limits: Sequence[float]) -> list[tuple[int, float]]:
+        """Return what the additive terms may add up to, each with its position among them."""
+        return [(n, limits[k] - self.oracles[k].constant) for n, k in enumerate(self.additive)]
+
     def _entries(self, candidate: Candidate) -> list[_Entry] | None:
         """Return what is known of each row, None where the candidate leaves the space."""
         channels = candidate[0]
@@ -124,14 +146,14 @@ class Evaluator:
             channels = genes[1]
         return entries
 
-    def _score(self, stem: int, entries: list[_Entry]) -> float:
-        total = self._stem[stem][1] + self._stem_border
+    def _score(self, total: float, entries: list[_Entry]) -> float:
+        """Return the score of the stem and these rows."""
         relus, state = 1, self._image
         for entry in entries:
             value, relus = entry[relus]
             total += value
             if state is not None:
-                state, value = entry.row.border(state, entry.kernel, entry.depth)
+                state, value = entry.borders[state]
                 total += value
         return total
 
@@ -142,22 +164,27 @@ class Evaluator:
 
 
 class _Entry(dict[int, tuple[float, int]]):
-    """A row of known genes behind known channels: its costs, and its score by ReLUs so far."""
+    """A row of known genes behind known channels: its costs, and its score by ReLUs so far.
 
-    __slots__ = ("_channels", "_gain", "_genes", "costs", "depth", "kernel", "row")
+    `borders` tells what the border takes, by the border's state so far.
+    """
+
+    __slots__ = ("_gain", "_genes", "_index", "_row", "borders", "costs")
 
     def __init__(
-        self, row: RowEntropy, channels: int, genes: Genes, costs: tuple[float, ...]
+        self,
+        row: RowEntropy,
+        index: tuple[int, int, int],
+        genes: Genes,
+        costs: tuple[float, ...],
     ) -> None:
-        super().__init__()
-        self.row = row
         self.costs = costs
-        self.kernel, self.depth = genes[0], genes[3]
-        self._channels, self._genes = channels, genes
-        self._gain = row.gain(channels, genes)
+        self.borders = row.borders(genes[0], genes[3])
+        self._row, self._index, self._genes = row, index, genes
+        self._gain = row.gain.at(index, genes)
 
     def __missing__(self, relus: int) -> tuple[float, int]:
-        lost, after = self.row.width_term(self._channels, self._genes, relus)
+        lost, after = self._row.width_term(self._index, self._genes, relus)
         self[relus] = value = (self._gain + lost, after)
         return value
 
@@ -166,7 +193,6 @@ class _Row(dict[tuple[int, Genes], "_Entry | None"]):
     """The entries of a row by channels in and genes; None where the space does not allow them."""
 
     def __init__(self, entropy: RowEntropy, tables: list[RowTables]) -> None:
-        super().__init__()
         self._entropy = entropy
         self._tables = tables
 
@@ -174,8 +200,9 @@ class _Row(dict[tuple[int, Genes], "_Entry | None"]):
         channels, genes = key
         entry = None
         if self._entropy.gain.row.fits(channels, genes):
-            costs = _checked(tuple(table(channels, genes) for table in self._tables))
-            entry = _Entry(self._entropy, channels, genes, costs)
+            index = self._entropy.gain.index(channels, genes)
+            costs = _checked(tuple([table.at(index, genes) for table in self._tables]))
+            entry = _Entry(self._entropy, index, genes, costs)
         self[key] = entry
         return entry
 

@@ -42,10 +42,8 @@ def cheapest_within(evaluator: Evaluator, limits: Sequence[float] | None = None)
     limits = evaluator.limits if limits is None else limits
     rooms = [limits[k] - evaluator.oracles[k].constant for k in evaluator.additive]
     weights = [1.0 / max(room, 1e-12) for room in rooms]
-    count = len(rooms)
     for p, k in enumerate(evaluator.additive):
-        alone = [weights[p] if j == p else 0.0 for j in range(count)]
-        candidate = cheapest(evaluator.space, evaluator.terms, alone)
+        candidate = evaluator.cheapest(p)
         over = _over(evaluator, candidate, limits)
         if not over:
             return Cheapest(candidate, True)

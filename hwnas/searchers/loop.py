@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..architecture.spaces import Candidate
-from .evaluator import Evaluator
 from .evolution import CHUNK, Sampler, thaw
 
 SAVE_EVERY_S = 2.0
@@ -32,6 +33,13 @@ class Progress:
     history: list[Moment] = field(default_factory=list)
 
 
+class Judge(Protocol):
+    """Says what a candidate scores."""
+
+    def evaluate(self, candidate: Candidate) -> float | None:
+        """Return the score of a candidate, None where it exceeds a budget or leaves the space."""
+
+
 class Checkpoint(Protocol):
     """Keeps the state of a run where it survives the process."""
 
@@ -41,28 +49,31 @@ class Checkpoint(Protocol):
 
 def run(
     sampler: Sampler,
-    evaluator: Evaluator,
+    evaluator: Judge,
     iterations: int,
     checkpoint: Checkpoint,
     progress: Progress,
     report: Callable[[Moment], None] = lambda moment: None,
+    chunk: int = CHUNK,
 ) -> Progress:
     """Run a search to its last iteration and return its history.
 
     An iteration is one proposal, kept or not. The state is saved between chunks of iterations, so
-    a run that goes on from a checkpoint ends as if it had never stopped.
+    a run that goes on from a checkpoint ends as if it had never stopped. A `chunk` shorter than
+    `CHUNK` is for evaluators that take long.
     """
     due = time.monotonic() + SAVE_EVERY_S
     while progress.iteration < iterations:
-        end = min(progress.iteration + CHUNK, iterations)
+        end = min(progress.iteration + chunk, iterations)
         sampler.begin(progress.iteration)
-        for _ in range(progress.iteration, end):
-            candidate = sampler.ask()
-            if candidate is None:
-                continue
-            score = evaluator.evaluate(candidate)
-            if score is not None:
-                sampler.tell(candidate, score)
+        with _uncollected():
+            for _ in range(progress.iteration, end):
+                candidate = sampler.ask()
+                if candidate is None:
+                    continue
+                score = evaluator.evaluate(candidate)
+                if score is not None:
+                    sampler.tell(candidate, score)
         progress.iteration = end
         moment = Moment(end, sampler.evaluations, *sampler.best())
         progress.history.append(moment)
@@ -73,6 +84,18 @@ def run(
             took = time.monotonic() - now
             due = now + took + max(SAVE_EVERY_S, 20 * took)  # saving stays below 5 % of the time
     return progress
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold back the search for cycles of garbage: candidates are many and have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def freeze(sampler: Sampler, progress: Progress) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ..architecture.spaces import Candidate, RowSpace, Space
 
@@ -23,34 +23,41 @@ class Mutation(Protocol):
     """
 
     def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
-        """Return a mutant, coarse (all attributes) or fine (kernels and widths only)."""
+        """Return a mutant, coarse (all attributes) or fine (block kinds and widths only)."""
+
+
+Near: TypeAlias = dict[int, tuple[int, ...]]
+"""By the value of a gene: the values that a mutation may give it, equally likely."""
 
 
 class BlockMutation:
     """Algorithm 2 to the letter: one uniformly chosen block, all its attributes at once.
 
-    Kernel and widths always, depth by one or two pairs in the coarse half only.
+    Kind (family and kernel) and widths always, depth by one or two pairs in the coarse half only.
     """
 
     def __init__(self, space: Space) -> None:
-        self._space = space
+        self._stem = _widths(space.stem_widths, SCALES)
+        self._rows = [
+            (_all(row.kinds), _widths(row.outs, SCALES), _inners(row, SCALES), _depths(row))
+            for row in space.rows
+        ]
 
     def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
         """Return the mutant; see `Mutation`."""
-        space = self._space
         mutant = list(parent)
         block = int(next(draw) * len(parent))
         if block == 0:
-            mutant[0] = _scaled(parent[0], next(draw), SCALES, space.stem_widths)
+            mutant[0] = _pick(self._stem[parent[0]], next(draw))
         else:
-            row = space.rows[block - 1]
-            _, out, inner, depth = parent[block]
-            mutant[block] = (
-                _pick(row.kernels, next(draw)),
-                _scaled(out, next(draw), SCALES, row.outs),
-                _inner(row, inner, next(draw), SCALES),
-                depth if fine else _deeper(depth, next(draw), row.depths),
-            )
+            kinds, outs, inners, depths = self._rows[block - 1]
+            kind, out, inner, depth = parent[block]
+            kind = _pick(kinds[kind], next(draw))
+            out = _pick(outs[out], next(draw))
+            inner = _pick(inners[kind][inner], next(draw))
+            if not fine:
+                depth = _pick(depths[depth], next(draw))
+            mutant[block] = (kind, out, inner, depth)
         return tuple(mutant)
 
 
@@ -62,10 +69,15 @@ class AttributeMutation:
     it must where the number of layers is limited (`benchmarks/evolution.py`).
     """
 
-    _scales = tuple(scale for scale in SCALES if scale != 1.0)
-
     def __init__(self, space: Space) -> None:
-        self._space = space
+        scales = tuple(scale for scale in SCALES if scale != 1.0)
+        self._stem = _widths(space.stem_widths, scales)
+        self._rows: list[tuple[Any, ...]] = [
+            (_others(row.kinds), _widths(row.outs, scales), _inners(row, scales), _depths(row))
+            for row in space.rows
+        ]
+        self._depths = [row.depths for row in space.rows]
+        self._inners = [{kind: row.inners(kind) for kind in row.kinds} for row in space.rows]
 
     def __call__(self, parent: Candidate, draw: Iterator[float], fine: bool) -> Candidate:
         """Return the mutant; see `Mutation`."""
@@ -78,28 +90,23 @@ class AttributeMutation:
     def _mutate(self, mutant: list[Any], draw: Iterator[float], fine: bool) -> None:
         block = int(next(draw) * len(mutant))
         if block == 0:
-            widths = self._space.stem_widths
-            mutant[0] = _scaled(mutant[0], next(draw), self._scales, widths)
+            mutant[0] = _pick(self._stem[mutant[0]], next(draw))
             return
-        row = self._space.rows[block - 1]
-        kernel, out, inner, depth = mutant[block]
+        genes = list(mutant[block])
         attribute = int(next(draw) * (3 if fine else 4))
-        if attribute == 0:
-            kernel = _other(row.kernels, kernel, next(draw))
-        elif attribute == 1:
-            out = _scaled(out, next(draw), self._scales, row.outs)
-        elif attribute == 2:
-            inner = _inner(row, inner, next(draw), self._scales)
-        else:
-            before, depth = depth, _deeper(depth, next(draw), row.depths)
-            other = 1 + int(next(draw) * 2 * len(self._space.rows))
+        before = genes[attribute]
+        tables = self._rows[block - 1]
+        near = (tables[2][genes[0]] if attribute == 2 else tables[attribute])[before]
+        genes[attribute] = after = near[int(next(draw) * len(near))]
+        if attribute == 0 and genes[2] not in self._inners[block - 1][after]:
+            genes[2] = _pick(self._inners[block - 1][after], next(draw))
+        mutant[block] = tuple(genes)
+        if attribute == 3:
+            other = 1 + int(next(draw) * 2 * len(self._rows))
             if other < len(mutant) and other != block:
                 *rest, theirs = mutant[other]
-                mutant[other] = (
-                    *rest,
-                    _within(theirs - depth + before, self._space.rows[other - 1].depths),
-                )
-        mutant[block] = (kernel, out, inner, depth)
+                depth = _within(theirs - after + before, self._depths[other - 1])
+                mutant[other] = (*rest, depth)
 
 
 MUTATIONS: dict[str, Callable[[Space], Mutation]] = {
@@ -114,25 +121,42 @@ def _pick(values: tuple[int, ...], u: float) -> int:
     return values[int(u * len(values))]
 
 
-def _other(values: tuple[int, ...], current: int, u: float) -> int:
-    """Return one of the other values; the only one where there is no other."""
-    others = [value for value in values if value != current]
-    return others[int(u * len(others))] if others else current
+def _all(values: tuple[int, ...]) -> Near:
+    return dict.fromkeys(values, values)
 
 
-def _scaled(width: int, u: float, scales: tuple[float, ...], grid: tuple[int, ...]) -> int:
-    """Scale a width and return the nearest one of the evenly spaced grid."""
+def _others(values: tuple[int, ...]) -> Near:
+    """Return, by value, the other ones; the only one where there is no other."""
+    return {value: tuple(v for v in values if v != value) or (value,) for value in values}
+
+
+def _widths(grid: tuple[int, ...], scales: tuple[float, ...]) -> Near:
+    """Return, by width, the nearest ones of the evenly spaced grid to that width scaled."""
     step = grid[1] - grid[0] if len(grid) > 1 else 1
-    position = round((width * scales[int(u * len(scales))] - grid[0]) / step)
-    return grid[max(0, min(len(grid) - 1, position))]
+    last = len(grid) - 1
+    return {
+        width: tuple(
+            grid[max(0, min(last, round((width * scale - grid[0]) / step)))] for scale in scales
+        )
+        for width in grid
+    }
 
 
-def _inner(row: RowSpace, inner: int, u: float, scales: tuple[float, ...]) -> int:
-    return _scaled(inner, u, scales, row.inners) if row.inner_is_width else _pick(row.inners, u)
+def _inners(row: RowSpace, scales: tuple[float, ...]) -> dict[int, Near]:
+    """Return, by kind, what may follow each inner size: any of its own, where it is another's."""
+    found = {}
+    for kind in row.kinds:
+        own = row.inners(kind)
+        near = dict.fromkeys({*row.mids, *row.expansions}, own)
+        found[kind] = near | (_widths(own, scales) if row.inner_is_width(kind) else _all(own))
+    return found
 
 
-def _deeper(depth: int, u: float, depths: tuple[int, ...]) -> int:
-    return _within(depth + DEPTH_STEPS[int(u * len(DEPTH_STEPS))], depths)
+def _depths(row: RowSpace) -> Near:
+    return {
+        depth: tuple(_within(depth + step, row.depths) for step in DEPTH_STEPS)
+        for depth in row.depths
+    }
 
 
 def _within(depth: int, depths: tuple[int, ...]) -> int:

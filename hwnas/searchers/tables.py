@@ -6,7 +6,7 @@ all candidates, off the row's fragments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,6 +18,10 @@ from .fragments import RowFragments, row_fragments, stem_fragment
 
 Table: TypeAlias = NDArray[np.float64]
 """Values over (channels in, inner size, channels out); an axis of length 1 does not matter."""
+
+
+Cell: TypeAlias = tuple[Callable[[int], float], int, int, int]
+"""Reads a table at a flat position, and how far a step along each axis moves that position."""
 
 
 class Term(Protocol):
@@ -38,9 +42,9 @@ class Term(Protocol):
 class RowTables:
     """An additive term of one row: the sum over its blocks, as a function of its genes.
 
-    `pieces` holds, per kernel (and expansion where the row has one): the kernel, its inner sizes,
-    the tables of the first block and those of each later one. `valid` is the mask over (channels
-    in, channels out) of pairs that the space allows.
+    `pieces` holds, per kind (and expansion where it has one): the kind, its inner sizes, the tables
+    of the first block and those of each later one. `valid` is the mask over (channels in, channels
+    out) of pairs that the space allows.
     """
 
     def __init__(self, fragments: Sequence[RowFragments], term: Term) -> None:
@@ -48,16 +52,20 @@ class RowTables:
         self.valid = fragments[0].valid[:, 0, :]
         self._in = {width: i for i, width in enumerate(fragments[0].ins)}
         self._out = {width: i for i, width in enumerate(self.row.outs)}
-        self._inner = {size: i for i, size in enumerate(self.row.inners)}
+        # Of an expansion there is nothing to find: it has tables of its own.
+        self._inner = dict.fromkeys(self.row.expansions, 0)
+        self._inner |= {size: i for i, size in enumerate(self.row.mids)}
         self._tables: dict[tuple[int, int], tuple[list[Table], list[Table]]] = {}
+        self._cells: dict[tuple[int, int], tuple[list[Cell], list[Cell]]] = {}
         self.pieces: list[tuple[int, tuple[int, ...], list[Table], list[Table]]] = []
         for f in fragments:
             first = merge(term.parts(f.first, f.valid) + term.parts(f.end))
             rest = merge(term.parts(f.rest))
-            inners = self.row.inners if f.expansion is None else (f.expansion,)
-            self.pieces.append((f.kernel, inners, first, rest))
-            for inner in inners:
-                self._tables[f.kernel, inner] = (first, rest)
+            self.pieces.append((f.kind, f.inners, first, rest))
+            cells = [cell(table) for table in first], [cell(table) for table in rest]
+            for inner in f.inners:
+                self._tables[f.kind, inner] = (first, rest)
+                self._cells[f.kind, inner] = cells
 
     def index(self, channels: int, genes: Genes) -> tuple[int, int, int]:
         """Return the position on the tables' axes: channels in, inner size, channels out."""
@@ -65,45 +73,55 @@ class RowTables:
 
     def __call__(self, channels: int, genes: Genes) -> float:
         """Return the term of a row of these genes behind that many channels."""
-        kernel, _, inner, depth = genes
-        first, rest = self._tables[kernel, inner]
-        i, m, o = self.index(channels, genes)
+        return self.at(self.index(channels, genes), genes)
+
+    def at(self, index: tuple[int, int, int], genes: Genes) -> float:
+        """Return the term at a position; all terms of a row have the same axes."""
+        i, m, o = index
+        first, rest = self._cells[genes[0], genes[2]]
         value = 0.0
-        for table in first:
-            a, b, c = table.shape
-            value += table.item(i if a > 1 else 0, m if b > 1 else 0, o if c > 1 else 0)
-        repeats = depth * self.row.unit - 1
-        for table in rest:
-            a, b, c = table.shape
-            value += repeats * table.item(0, m if b > 1 else 0, o if c > 1 else 0)
+        for item, a, b, c in first:
+            value += item(a * i + b * m + c * o)
+        repeats = genes[3] * self.row.unit - 1
+        for item, _, b, c in rest:
+            value += repeats * item(b * m + c * o)
         return value
 
-    def least(self) -> float:
-        """Return the least entry of all tables, NaN where one is not a number."""
+    def add(self, kind: int, value: float) -> None:
+        """Add a number to the term of rows of that kind."""
+        table = np.full((1, 1, 1), value)
+        for known, inners, first, _ in self.pieces:
+            if known == kind:
+                first.append(table)
+                self._cells[kind, inners[0]][0].append(cell(table))
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the least and the greatest entry of all tables, NaN where one is no number."""
         ins, outs = self.valid.shape
-        lowest = [
+        tables = [
             # Pairs of channels that the space does not allow are undefined.
-            table[np.broadcast_to(self.valid[:, None, :], table.shape)].min(initial=np.inf)
+            table[np.broadcast_to(self.valid[:, None, :], table.shape)]
             if (table.shape[0], table.shape[2]) == (ins, outs)
-            else table.min()
+            else table
             for _, _, first, rest in self.pieces
             for table in first + rest
         ]
-        return float(np.min(lowest))
+        lowest = np.min([table.min(initial=np.inf) for table in tables])
+        return float(lowest), float(np.max([table.max(initial=-np.inf) for table in tables]))
 
     def arcs(self, depth: int) -> Iterator[tuple[int, int, Table]]:
-        """Yield kernel, inner size and the term over (channels in, channels out).
+        """Yield kind, inner size and the term over (channels in, channels out).
 
         Pairs of channels that the space does not allow have an infinite term.
         """
         repeats = depth * self.row.unit - 1
-        for (kernel, inner), (first, rest) in self._tables.items():
+        for (kind, inner), (first, rest) in self._tables.items():
             m = self._inner[inner]
-            fits = [self.row.inner_fits(inner, out) for out in self.row.outs]
+            fits = [self.row.inner_fits(kind, inner, out) for out in self.row.outs]
             term = np.where(self.valid & fits, 0.0, np.inf)
             for table in first + [repeats * table for table in rest]:
                 term = term + table[:, m if table.shape[1] > 1 else 0, :]
-            yield kernel, inner, np.where(np.isnan(term), np.inf, term)
+            yield kind, inner, np.where(np.isnan(term), np.inf, term)
 
 
 class AdditiveTerm:
@@ -118,6 +136,12 @@ class AdditiveTerm:
             RowTables(fragments, term)
             for fragments in row_fragments(space, term.resolution, term.batch)
         ]
+
+
+def cell(table: Table) -> Cell:
+    """Return a quick way to read single values of a table."""
+    a, b, c = table.shape
+    return table.ravel().item, b * c * (a > 1), c * (b > 1), int(c > 1)
 
 
 def merge(parts: Sequence[Any]) -> list[Table]:
@@ -166,7 +190,7 @@ def cheapest(space: Space, costs: Sequence[AdditiveTerm], weights: Sequence[floa
     position = int(so_far.argmin())
     rows: list[Genes] = []
     for row, (before, chosen) in zip(reversed(space.rows), reversed(steps), strict=True):
-        kernel, inner = (int(gene) for gene in chosen[position])
-        rows.append((kernel, row.outs[position], inner, row.depths[0]))
+        kind, inner = (int(gene) for gene in chosen[position])
+        rows.append((kind, row.outs[position], inner, row.depths[0]))
         position = int(before[position])
     return (space.stem_widths[position], *reversed(rows))

@@ -1,21 +1,37 @@
-"""Hand a backbone over: as an ONNX file, or as a torch module in one Python file."""
+"""Hand a backbone over: as an ONNX file, as torch modules for several frameworks, as a text."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..architecture.genotype import Architecture, lower, to_document
-from ..architecture.graph import Size
+from ..architecture.graph import Graph, Size
 from ..errors import UsageError, did_you_mean
+from ..integrations import tinynas
+from ..integrations.sources import mmdet_sources, timm_source, torchvision_source
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.torch_writer import to_source
 from ..lowering.weights import he_normal
-from ..store.files import write_atomic
+from ..store.files import new_folder, write_atomic
 
-FORMATS = {"onnx": ".onnx", "torch": ".py"}
+
+class _Format(NamedTuple):
+    suffix: str
+    source: Callable[[Architecture], str | dict[str, str]] | None = None
+
+
+FORMATS = {
+    "onnx": _Format(".onnx"),
+    "torch": _Format(".py", to_source),
+    "torchvision": _Format(".py", torchvision_source),
+    "timm": _Format(".py", timm_source),
+    "mmdet": _Format("", mmdet_sources),
+    "tinynas": _Format(".txt", tinynas.write),
+}
 
 
 def export(
@@ -29,20 +45,22 @@ def export(
     fold_norm: bool = True,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write an architecture to a file and return a JSON document about it.
+    """Write an architecture to a file, or a folder, and return a JSON document about it.
 
     Args:
         architecture: what to export.
-        format: `onnx` (fresh He-initialised weights) or `torch` (a file that imports only torch).
-        out: the file; by default the architecture's name in the working directory.
+        format: `onnx` (fresh He-initialised weights); `torch`, `torchvision` or `timm` (a Python
+            file that imports only what it is named after); `mmdet` (a folder: a module and configs
+            of mmdetection 3.x); `tinynas` (the reference toolbox's structure text).
+        out: the file, or the folder; by default the architecture's name in the working directory.
         resolution: height and width that the ONNX file states.
         batch: images at a time that the ONNX file states.
-        seed: of the weights.
-        fold_norm: fold normalisations into their convolutions.
-        force: replace an existing file.
+        seed: of the weights in the ONNX file.
+        fold_norm: fold normalisations into their convolutions in the ONNX file.
+        force: replace an existing file, or a folder that holds nothing but an earlier export.
 
     Raises:
-        UsageError: an unknown format, or the file exists.
+        UsageError: an unknown format, the file exists, or the format cannot express the network.
         HwnasError: the file cannot be written.
     """
     if format not in FORMATS:
@@ -50,29 +68,56 @@ def export(
             f"unknown format '{format}'.{did_you_mean(format, FORMATS)} "
             f"Known: {', '.join(FORMATS)}."
         )
-    path = out or Path(f"{architecture.name or 'backbone'}{FORMATS[format]}")
+    suffix, source = FORMATS[format]
+    path = out or Path(f"{architecture.name or 'backbone'}{suffix}")
     if path.exists() and not force:
-        raise UsageError(f"{path} exists already: choose another file with --out, or give --force.")
+        raise UsageError(f"{path} exists already: choose another place with --out, or --force.")
     graph = lower(architecture, resolution, batch=batch)
-    if format == "onnx":
-        about = {"architecture": json.dumps(to_document(architecture))}
-        weights = he_normal(graph, seed)
-        model = to_onnx(graph, weights, fold_norm=fold_norm, metadata=about)
-        data: bytes = model.SerializeToString()
+    made = source(architecture) if source else _onnx(architecture, graph, seed, fold_norm)
+    if isinstance(made, dict):
+        written = {path / name: text.encode() for name, text in made.items()}
+        _write_folder(path, made)
     else:
-        data = to_source(architecture).encode()
-    write_atomic(path, data)
-    outputs = graph.outputs()
+        written = {path: made.encode() if isinstance(made, str) else made}
+        write_atomic(path, written[path])
+    files = [
+        {"path": str(p), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for p, data in written.items()
+    ]
     return {
         "schema": "hwnas.export/1",
         "format": format,
         "path": str(path),
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": sum(len(data) for data in written.values()),
+        # Of a folder each file has its own.
+        "sha256": None if isinstance(made, dict) else files[0]["sha256"],
+        "files": files,
         "resolution": list(resolution),
         "batch": batch,
         "outputs": [
             {"name": f"C{stage}", "channels": layer.out_channels, "reduction": 2**stage}
-            for stage, layer in sorted(outputs.items())
+            for stage, layer in sorted(graph.outputs().items())
         ],
     }
+
+
+def _onnx(architecture: Architecture, graph: Graph, seed: int, fold_norm: bool) -> bytes:
+    about = {"architecture": json.dumps(to_document(architecture))}
+    model = to_onnx(graph, he_normal(graph, seed), fold_norm=fold_norm, metadata=about)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _write_folder(path: Path, texts: dict[str, str]) -> None:
+    """Write a folder as a whole; one that exists is only replaced if nothing is lost by it."""
+    if path.exists():
+        found = {p.name for p in path.iterdir()} if path.is_dir() else {path.name}
+        foreign = sorted(found - set(texts) - {"__pycache__"})
+        if foreign:
+            raise UsageError(
+                f"{path} holds '{foreign[0]}', which is not part of this export: choose another "
+                "place with --out."
+            )
+    with new_folder(path) as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")

@@ -90,6 +90,8 @@ def frontier(
                 f"{question}: this is a maximum over layers, not a sum, so no optimum can be "
                 "proven under it. Leave the budget out."
             )
+    if problem.unprovable:
+        raise UsageError(f"{problem.unprovable}. A frontier is one of entropies.")
     announce(_understood(problem, position, span))
     known = list(_known(problem, position, span))
     limits = span.limits()
@@ -139,7 +141,7 @@ def _known(
         architecture = zoo.get(name)
         cost = question_cost(problem.questions[position], architecture)
         if span.low <= cost <= span.high:
-            yield architecture, cost, problem.score(architecture).score
+            yield architecture, cost, problem.score.value(architecture)
 
 
 def _solved(solver: Solver, position: int, limit: float) -> Certificate | None:

@@ -18,7 +18,9 @@ from ..devices import spec as device_specs
 from ..devices.spec import DeviceSpec
 from ..errors import InfeasibleError, UsageError
 from ..latency.oracle import LatencyOracle
-from ..scores.entropy import ALPHA, EntropyScore
+from ..scores import catalog
+from ..scores.base import Score
+from ..scores.entropy import EntropyScore
 from ..searchers.evaluator import Evaluator
 from ..searchers.feasibility import cheapest_within
 from ..units import format_amount
@@ -33,7 +35,8 @@ class Request:
     """What the user asked for.
 
     `budgets` are texts such as `latency=20ms@v100-trt-fp16`. `space` and `resolution` default to
-    the device's. With a `confidence`, the upper end of that interval of a predicted latency must
+    the device's, `score_resolution` and `alpha` to the score's; `feature_size` is for the entropy.
+    With a `confidence`, the upper end of that interval of a predicted latency must
     lie within the budget, not the prediction alone. `corrections` are devices, each with
     what a measured network took over what was predicted; `latency_share` is how much of a latency
     budget predictions may use. With a `detector`, such as `gfl`, FLOPs, parameters, memory and
@@ -44,8 +47,9 @@ class Request:
     device: str
     space: str | None = None
     resolution: Size | None = None
-    entropy_resolution: Size = (384, 384)
-    alpha: tuple[float, ...] = ALPHA
+    score: str = catalog.DEFAULT
+    score_resolution: Size | None = None
+    alpha: tuple[float, ...] | None = None
     feature_size: bool = False
     confidence: float | None = None
     corrections: tuple[tuple[str, float], ...] = ()
@@ -53,19 +57,22 @@ class Request:
     detector: str | None = None
 
     def __post_init__(self) -> None:
-        self.score()
+        self.make_score()
 
-    def score(self) -> EntropyScore:
+    def make_score(self) -> Score:
         """Return the score that the request is about.
 
         Raises:
-            UsageError: its weights are not five, or one is negative.
+            UsageError: there is no such score, its weights are not five or one is negative, or an
+                option does not belong to it.
+            DeviceUnavailableError: the score needs torch, which is not installed.
         """
-        return EntropyScore(
-            alpha=self.alpha,
-            resolution=self.entropy_resolution,
-            feature_size=self.feature_size,
-        )
+        score = catalog.make(self.score, resolution=self.score_resolution, alpha=self.alpha)
+        if isinstance(score, EntropyScore):
+            return replace(score, feature_size=self.feature_size)
+        if self.feature_size:
+            raise UsageError(f"--feature-size belongs to the entropy, not to '{score.name}'.")
+        return score
 
 
 @dataclass(frozen=True)
@@ -125,11 +132,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Problem:
-    """A search problem, understood: what may be built, what it may cost, how it is scored."""
+    """A search problem, understood: what may be built, what it may cost, how it is scored.
+
+    `evaluator` knows costs and entropies; the score may be another one (`searchers.scoring`).
+    """
 
     device: DeviceSpec
     space: Space
-    score: EntropyScore
+    score: Score
     questions: tuple[Question, ...]
     evaluator: Evaluator = field(compare=False)
     detector: Detector | None = None
@@ -139,7 +149,21 @@ class Problem:
         lines = [f"space {self.space.name}: {self.space.about}"]
         if self.detector is not None:
             lines.append(f"detector {detectors.spelled(self.detector)}: {self.detector.about}")
-        return lines + [str(question) for question in self.questions]
+        lines += [str(question) for question in self.questions]
+        if self.unprovable:
+            height, width = self.score.resolution
+            lines.append(f"score {self.score.name}: {self.score.kind}, at {height}x{width}")
+        return lines
+
+    @property
+    def unprovable(self) -> str:
+        """Why no optimum of the score can be proven, whatever the budgets; '' where it can."""
+        if isinstance(self.score, EntropyScore):
+            return ""
+        return (
+            f"no optimum of the score '{self.score.name}' can be proven: the proof is for the "
+            "entropy, as a sum over rows"
+        )
 
 
 def understand(request: Request) -> Problem:
@@ -150,10 +174,10 @@ def understand(request: Request) -> Problem:
         HwnasError: a device has no predictor yet.
     """
     device, space, questions = read(request)
-    score = request.score()
+    score = request.make_score()
     evaluator = Evaluator(
         space,
-        score,
+        score if isinstance(score, EntropyScore) else EntropyScore(),
         [question.oracle for question in questions],
         [question.limit for question in questions],
     )

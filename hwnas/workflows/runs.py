@@ -116,7 +116,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "versions": {name: _version(name) for name in ("hwnas", "numpy", "onnxruntime")},
+        "versions": {name: _version(name) for name in ("hwnas", "numpy", "onnxruntime", "torch")},
         "command": ["hwnas", *sys.argv[1:]],
     }
 

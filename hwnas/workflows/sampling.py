@@ -52,7 +52,7 @@ def samples(seed: int) -> Iterator[Sample]:
 def inside(seed: int) -> Iterator[Sample]:
     """Yield architectures of the search spaces, random ones and ones that searches visit."""
     rng = np.random.default_rng(seed)
-    searches = [_Searches(spaces.load(name)) for name in spaces.SHIPPED]
+    searches = [_Searches(spaces.load(name)) for name in FLOPS]
     while True:
         for search in searches:
             size = int(rng.choice(SIZES))

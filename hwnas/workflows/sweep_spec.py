@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ class Understood:
 
     `inputs` are digests of everything outside the request that the result depends on: the
     version of hwnas, the devices' files, their predictors' cards (which hold the digest of the
-    model) and a space of the user's own.
+    model), a space of the user's own, and torch's version where the score runs networks.
     """
 
     space: str
@@ -180,6 +181,8 @@ def understand(request: Request) -> Understood:
             inputs[f"predictor {name}"] = _digest(shelf.find("predictors", name) / "card.toml")
     if request.space is not None and request.space not in spaces.SHIPPED:
         inputs[f"space {request.space}"] = _digest(Path(request.space))
+    if request.make_score().kind != "closed form":
+        inputs["torch"] = version("torch")
     return Understood(space.name, questions, inputs)
 
 

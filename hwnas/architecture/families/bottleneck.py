@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from ..graph import Channels, GraphBuilder, Tensor
+from ..graph import GraphBuilder, Tensor
+from .base import BlockOptions, Family
+from .parts import shortcut, squeeze_excite
 
 
-class Bottleneck:
+class Bottleneck(Family):
     """1x1 to `mid` channels, kxk, 1x1 to `out`, each with BN and an activation; residual addition.
 
-    The shortcut of a row's first block is projected: `pool` is MAE-DET's (2x2 average pool where
-    the stride is 2, then a 1x1 convolution, also where in equals out), `conv` is ResNet's (a 1x1
-    convolution with the stride).
+    With groups the kxk is that of ResNeXt (https://arxiv.org/abs/1611.05431).
     """
 
     name = "bottleneck"
-    inner = "mid"
-    activation = "relu"
-    ends_in_activation = True
-    flops_rule = "maedet"
 
-    def block(
-        self,
-        b: GraphBuilder,
-        x: Tensor,
-        *,
-        out: Channels,
-        inner: Channels,
-        kernel: int,
-        stride: int,
-        first: bool,
-        activation: str,
-        shortcut: str,
-    ) -> Tensor:
+    def block(self, b: GraphBuilder, x: Tensor, options: BlockOptions) -> Tensor:
         """Add one block; see `Family.block`."""
-        y = b.conv(x, inner, activation=activation)
-        y = b.conv(y, inner, kernel, stride=stride, activation=activation)
-        y = b.conv(y, out)
-        return b.add(y, self._shortcut(b, x, out, stride, shortcut) if first else x, activation)
-
-    @staticmethod
-    def _shortcut(b: GraphBuilder, x: Tensor, out: Channels, stride: int, kind: str) -> Tensor:
-        if kind == "conv":
-            return b.conv(x, out, stride=stride, main=False)
-        if stride > 1:
-            x = b.pool(x, "avg_pool", stride, stride)
-        return b.conv(x, out, main=False)
+        mid, activation = options.inner, options.activation
+        groups = options.groups or mid
+        y = b.conv(x, mid, activation=activation)
+        y = b.conv(
+            y, mid, options.kernel, stride=options.stride, groups=groups, activation=activation
+        )
+        y = squeeze_excite(b, b.conv(y, options.out), options.se)
+        return b.add(y, shortcut(b, x, options), activation)

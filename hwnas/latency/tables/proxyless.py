@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from ...architecture.families import BlockOptions
 from ...architecture.families.mobile import Mobile
 from ...architecture.graph import GraphBuilder, Size, Tensor
 from ...errors import UsageError
@@ -114,19 +115,24 @@ def block(key: str, batch: int, fusion: Fusion) -> tuple[Kernel, ...]:
     if kind in ("AvgPool", "Logits"):
         return _head(kind, source, target, batch)
     builder = GraphBuilder(channels, (height, width))
-    if kind == "expanded_conv":
-        result = _expanded(
-            builder, {name: parse_size(fields[name], name, least=0) for name in EXPANDED}, target
-        )
-    elif kind == "Conv_1":
-        result = builder.conv(builder.input, target[2], activation="relu6")
-    else:
-        stride = -(-height // target[0])
-        result = builder.conv(builder.input, target[2], 3, stride=stride, activation="relu6")
+    try:
+        result = _layers(builder, kind, fields, target)
+    except UsageError as error:
+        raise RowError("out of range", str(error)) from None
     if (*result.size, result.channels) != target:
         shape = "x".join(map(str, (*result.size, result.channels)))
         raise RowError("out of range", f"output is {fields['output']}, the block gives {shape}")
     return tuple(check_kernel(kernel) for kernel in fuse(builder.build(batch=batch), fusion))
+
+
+def _layers(builder: GraphBuilder, kind: str, fields: dict[str, str], target: Shape) -> Tensor:
+    if kind == "expanded_conv":
+        sizes = {name: parse_size(fields[name], name, least=0) for name in EXPANDED}
+        return _expanded(builder, sizes, target)
+    if kind == "Conv_1":
+        return builder.conv(builder.input, target[2], activation="relu6")
+    stride = -(-builder.input.size[0] // target[0])
+    return builder.conv(builder.input, target[2], 3, stride=stride, activation="relu6")
 
 
 def _expanded(builder: GraphBuilder, fields: dict[str, int], target: Shape) -> Tensor:
@@ -139,17 +145,15 @@ def _expanded(builder: GraphBuilder, fields: dict[str, int], target: Shape) -> T
         raise RowError("out of range", f"idskip is {fields['idskip']} from one shape to another")
     if x.channels * fields["expand"] > GREATEST_SIZE:
         raise RowError("out of range", f"expand is {fields['expand']}")
-    return Mobile().block(
-        builder,
-        x,
+    options = BlockOptions(
         out=target[2],
         inner=fields["expand"],
         kernel=fields["kernel"],
         stride=fields["stride"],
         first=not is_residual,
         activation="relu6",
-        shortcut="",
     )
+    return Mobile().block(builder, x, options)
 
 
 def _head(kind: str, source: Shape, target: Shape, batch: int) -> tuple[Kernel, ...]:

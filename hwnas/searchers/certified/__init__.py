@@ -7,6 +7,7 @@ first (`dual`); then all paths whose bound still beats the best known score are 
 scored exactly (`closing`), which leaves no doubt about the optimum.
 """
 
-from .solver import Certificate, Solver, gap
+from .certificate import Certificate, gap
+from .solver import Solver
 
 __all__ = ["Certificate", "Solver", "gap"]

@@ -1,7 +1,7 @@
 """Which architectures near the optimum are worth showing beside it.
 
 The optimum is flat: thousands of architectures that differ by a width step here and there score
-nearly the same. Two of them count as different where at least two of their rows do: in kernel,
+nearly the same. Two of them count as different where at least two of their rows do: in kind,
 depth or expansion, or in a width by a quarter or more.
 """
 
@@ -35,12 +35,12 @@ def _distance(a: Candidate, b: Candidate, rows: Sequence[RowSpace]) -> int:
 
 
 def _differ(a: Genes, b: Genes, row: RowSpace) -> bool:
-    (kernel, out, inner, depth), (other_kernel, other_out, other_inner, other_depth) = a, b
+    (kind, out, inner, depth), (other_kind, other_out, other_inner, other_depth) = a, b
     widths = [(out, other_out)]
-    if row.inner_is_width:
+    if row.inner_is_width(kind):
         widths.append((inner, other_inner))
     elif inner != other_inner:
         return True
-    return (kernel, depth) != (other_kernel, other_depth) or any(
+    return (kind, depth) != (other_kind, other_depth) or any(
         max(pair) >= WIDTH_RATIO * min(pair) for pair in widths
     )

@@ -27,7 +27,7 @@ SPLITS = 9
 """How often more of them are split in two halves, each of which is then represented by one."""
 
 BorderBound: TypeAlias = "list[dict[tuple[int, int], Array]]"
-"""Per row, by kernel and depth: the most that the border can add to the score, an array over the
+"""Per row, by kind and depth: the most that the border can add to the score, an array over the
 states before the row; minus infinity where a state is not reached."""
 
 
@@ -84,8 +84,8 @@ def border_bound(
     if image is None:
         return [
             {
-                (kernel, depth): np.zeros(len(states.layers[r]))
-                for kernel in row.row.kernels
+                (kind, depth): np.zeros(len(states.layers[r]))
+                for kind in row.row.kinds
                 for depth in row.row.depths
             }
             for r, row in enumerate(rows)
@@ -96,10 +96,10 @@ def border_bound(
     for r, row in enumerate(rows):
         bound: dict[tuple[int, int], Array] = {}
         behind = []
-        for kernel in row.row.kernels:
-            for depth, gain, after in _followed(row, states, r, kernel, pasts):
+        for kind in row.row.kinds:
+            for depth, gain, after in _followed(row, states, r, kind, pasts):
                 most = np.where(pasts.reached, gain[:, None], -np.inf).max(axis=0)
-                bound[kernel, depth] = row.entropy.passed_on * most
+                bound[kind, depth] = row.entropy.passed_on * most
                 behind.append(after)
         bounds.append(bound)
         if r + 1 < len(rows):
@@ -108,11 +108,11 @@ def border_bound(
 
 
 def _followed(
-    row: RowTerms, states: States, r: int, kernel: int, pasts: _Pasts
+    row: RowTerms, states: States, r: int, kind: int, pasts: _Pasts
 ) -> Iterator[tuple[int, Array, _Pasts]]:
     """Yield, per depth, the most that the border adds to H in the row, and the pasts behind it."""
-    patterns = {choice.activated for choice in row.choices if choice.kernel == kernel}
-    first, rest = row.entropy.steps[kernel]
+    patterns = {choice.activated for choice in row.choices if choice.kind == kind}
+    first, rest = row.entropy.steps[kind]
     share = 0.5 if len(pasts.axes) == 2 else 1.0  # a square map has one profile for both axes
     profiles = [axis.profiles for axis in pasts.axes]
     units = [np.eye(axis.profiles.shape[1]) for axis in pasts.axes]

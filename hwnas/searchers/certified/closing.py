@@ -44,7 +44,7 @@ class Labels:
         score: the score so far.
         costs: (paths, budgets), the costs so far.
         before: each one's path before the last row.
-        genes: (paths, 4), kernel, channels out, inner size and depth of the last row.
+        genes: (paths, 4), kind, channels out, inner size and depth of the last row.
     """
 
     node: Index
@@ -98,6 +98,7 @@ class Closing:
         self._limits = limits
         self._offset = self._at_limits(values[0].prices)
         self._borders: list[BorderState | None] = [image]
+        self._border_numbers: dict[BorderState, int] = {}
         self._border_steps: dict[tuple[int, int, int, int], tuple[int, float]] = {}
 
     def paths(self, threshold: float, most: int, keep: int = 1, like: int = 0) -> Found:
@@ -245,7 +246,7 @@ class Closing:
                     score = plain[0] - spread @ choice.inverse.at(i, inner, o)
                     genes = np.stack(
                         [
-                            np.full(len(at), choice.kernel),
+                            np.full(len(at), choice.kind),
                             np.array(row.outs)[o],
                             np.array(choice.inners)[inner],
                             np.full(len(at), move.depth),
@@ -267,7 +268,8 @@ class Closing:
     def _bordered(self, r: int, border: Index, kernel: Index, depth: Index) -> tuple[Index, Array]:
         """Return the border's states behind a row, and what it takes from the score there.
 
-        A state stands for kernels and depths so far, also where the border does not count.
+        A state stands for kernels and depths so far; where the border does not count, for kinds and
+        depths.
         """
         entropy = self._relaxation.terms.rows[r].entropy
         _, first, inverse = np.unique(
@@ -282,8 +284,13 @@ class Closing:
                 if before is not None:
                     after, _ = entropy.border(before, k, d)
                     share = entropy.passed_on * (after.log_gain - before.log_gain)
-                self._border_steps[key] = (len(self._borders), share)
-                self._borders.append(after)
+                known = len(self._borders)
+                if after is not None:
+                    # Families that notice the border alike leave the same state.
+                    known = self._border_numbers.setdefault(after, known)
+                if known == len(self._borders):
+                    self._borders.append(after)
+                self._border_steps[key] = (known, share)
             state, share = self._border_steps[key]
             states.append(state)
             added.append(share)

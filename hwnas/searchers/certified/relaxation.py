@@ -7,7 +7,7 @@ path plus prices times limits bounds every architecture that keeps the budgets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,10 @@ from ...architecture.spaces import Candidate
 from .border import BorderBound
 from .products import products
 from .states import States
-from .terms import Array, Choice, Parts, RowTerms, SpaceTerms
+from .terms import Array, Choice, Index, Parts, RowTerms, SpaceTerms
 
-FINENESS = 16
-"""Points of an arc's line that are told apart; in between the next lower one is the bound."""
+ENTRIES = 1 << 16
+"""Of an array that is worked on at once: as many as stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Values:
             array (channels, states).
         arcs: per row, an arc per move.
         value: of the best path.
-        start: where the best path begins, a position of the stem's widths.
+        best: the architecture of the best path.
     """
 
     prices: Array
@@ -63,7 +63,7 @@ class Values:
     before: tuple[Array, ...]
     arcs: tuple[tuple[Arc, ...], ...]
     value: float
-    start: int
+    best: Candidate
 
 
 class Relaxation:
@@ -73,7 +73,7 @@ class Relaxation:
         self.terms = terms
         self.states = states
         self.border = border
-        # The most of the border's share, by row, kernel and depth, is known before the state is;
+        # The most of the border's share, by row, kind and depth, is known before the state is;
         # what the state takes from it is in `Arc.border`.
         self._most_border = [
             {key: float(bound.max()) for key, bound in bounds.items()} for bounds in border
@@ -83,6 +83,11 @@ class Relaxation:
         self._lines = [
             [self._line(r, m) for m in range(len(moves))] for r, moves in enumerate(states.moves)
         ]
+
+    def size(self) -> int:
+        """Return the number of (channels in, channels out) pairs of all moves."""
+        rows = zip(self.terms.rows, self.states.moves, strict=True)
+        return sum(row.valid.size * len(moves) for row, moves in rows)
 
     def solve(self, prices: Array) -> Values:
         """Return the values at some prices."""
@@ -95,23 +100,25 @@ class Relaxation:
             before.append(self._before(r, arcs[-1], before[-1]))
         stem = self.terms.stem[0] - prices @ self.terms.stem[1:]
         totals = stem + before[-1][:, 0]
-        return Values(
-            prices,
-            priced,
-            tuple(reversed(before)),
-            tuple(reversed(arcs)),
-            float(totals.max()),
-            int(totals.argmax()),
-        )
+        before.reverse()
+        arcs.reverse()
+        best = self._best(int(totals.argmax()), priced, before, arcs)
+        return Values(prices, priced, tuple(before), tuple(arcs), float(totals.max()), best)
 
-    def best(self, values: Values) -> Candidate:
-        """Return the architecture of the best path."""
-        i, s, rows = values.start, 0, []
+    def _best(
+        self,
+        start: int,
+        priced: Sequence[Sequence[tuple[Parts, Parts]]],
+        before: Sequence[Array],
+        arcs: Sequence[Sequence[Arc]],
+    ) -> Candidate:
+        """Return the architecture of the best path from a stem on."""
+        i, s, rows = start, 0, []
         for r, row in enumerate(self.terms.rows):
             best = (-np.inf, 0, 0)
-            for m, (move, arc) in enumerate(zip(self.states.moves[r], values.arcs[r], strict=True)):
+            for m, (move, arc) in enumerate(zip(self.states.moves[r], arcs[r], strict=True)):
                 if move.to[s] >= 0:
-                    ends = values.before[r + 1][:, move.to[s]] + arc.border[s]
+                    ends = before[r + 1][:, move.to[s]] + arc.border[s]
                     total = arc.at(arc.share[s], i) + ends
                     best = max(best, (float(total.max()), m, int(total.argmax())))
             _, m, o = best
@@ -119,15 +126,15 @@ class Relaxation:
             options = []
             for c, choice in enumerate(row.choices):
                 if choice.activated == move.activated:
-                    parts = self.parts(values, r, c, [(m, self.states.relus[r][s])])
+                    parts = self._parts(priced[r][c], r, c, [(m, self.states.relus[r][s])])
                     inners = np.arange(len(choice.inners))
                     totals = parts.at(np.full_like(inners, i), inners, np.full_like(inners, o))[0]
                     k = int(totals.argmax())
-                    options.append((float(totals[k]), (choice.kernel, choice.inners[k])))
-            kernel, inner = max(options)[1]
-            rows.append((kernel, row.outs[o], inner, move.depth))
+                    options.append((float(totals[k]), (choice.kind, choice.inners[k])))
+            kind, inner = max(options)[1]
+            rows.append((kind, row.outs[o], inner, move.depth))
             i, s = o, int(move.to[s])
-        return (self.terms.widths[values.start], *rows)
+        return (self.terms.widths[start], *rows)
 
     def spread(self, r: int, c: int, m: int, relus: int) -> tuple[Array, int]:
         """Return what each layer's 1 / channels takes from the score, and the ReLUs behind.
@@ -143,32 +150,38 @@ class Relaxation:
             row = self.terms.rows[r]
             choice, move = row.choices[c], self.states.moves[r][m]
             factors, after = row.entropy.coefficients(
-                choice.kernel, choice.inners[0], move.depth, relus
+                choice.kind, choice.inners[0], move.depth, relus
             )
             self._spreads[key] = (row.entropy.lost * np.array(factors), after)
         return self._spreads[key]
-
-    def share(self, r: int, m: int, relus: int) -> float:
-        """Return how far along an arc's line the width term is, that many ReLUs before the row."""
-        fewest, most = min(self.states.relus[r]), max(self.states.relus[r])
-        move = self.states.moves[r][m]
-        choices = self.terms.rows[r].choices
-        c = next(c for c, choice in enumerate(choices) if choice.activated == move.activated)
-        low, here, high = (self.spread(r, c, m, n)[0] for n in (fewest, min(relus, most), most))
-        ranges = high > low
-        # The layers are not all as far along: the one that has come least counts.
-        along = (here - low)[ranges] / (high - low)[ranges]
-        return float(along.min()) if len(along) else 0.0
 
     def _line(self, r: int, m: int) -> tuple[Array, Array]:
         """Return `share` and `border` of a move's arc, which no price changes."""
         move, choices = self.states.moves[r][m], self.terms.rows[r].choices
         border = [
-            self.border[r][kernel, move.depth] - self._most_border[r][kernel, move.depth]
-            for kernel in {c.kernel for c in choices if c.activated == move.activated}
+            self.border[r][kind, move.depth] - self._most_border[r][kind, move.depth]
+            for kind in {c.kind for c in choices if c.activated == move.activated}
         ]
-        shares = {n: self.share(r, m, n) for n in set(self.states.relus[r])}
-        return np.array([shares[n] for n in self.states.relus[r]]), np.max(border, axis=0)
+        relus, where = np.unique(self.states.relus[r], return_inverse=True)
+        return self._along(r, m, relus.tolist())[where], np.max(border, axis=0)
+
+    def share(self, r: int, m: int, relus: int) -> float:
+        """Return how far along an arc's line the width term is, that many ReLUs before the row."""
+        fewest, most = min(self.states.relus[r]), max(self.states.relus[r])
+        return float(self._along(r, m, [fewest, min(relus, most), most])[1])
+
+    def _along(self, r: int, m: int, relus: Sequence[int]) -> Array:
+        """Return `share` for ascending numbers of ReLUs; the line is from the first to the last."""
+        choices, move = self.terms.rows[r].choices, self.states.moves[r][m]
+        c = next(c for c, choice in enumerate(choices) if choice.activated == move.activated)
+        spreads = np.array([self.spread(r, c, m, n)[0] for n in relus])
+        ranges = spreads[-1] > spreads[0]
+        if not ranges.any():
+            return np.zeros(len(relus))
+        spreads = spreads[:, ranges] - spreads[0, ranges]
+        # The layers are not all as far along: the one that has come least counts.
+        along: Array = (spreads / spreads[-1]).min(axis=1)
+        return along
 
     def parts(self, values: Values, r: int, c: int, keys: Sequence[tuple[int, int]]) -> Parts:
         """Return the priced value of a choice, the most of the border included.
@@ -185,7 +198,7 @@ class Relaxation:
         choice, moves = self.terms.rows[r].choices[c], self.states.moves[r]
         lost = choice.inverse.weighted(np.stack([self.spread(r, c, m, n)[0] for m, n in keys]))
         repeats = np.array([moves[m].repeats for m, _ in keys])[:, None, None]
-        border = np.array([self._most_border[r][choice.kernel, moves[m].depth] for m, _ in keys])
+        border = np.array([self._most_border[r][choice.kind, moves[m].depth] for m, _ in keys])
         mo = first.mo + repeats * rest.mo - lost.mo + border[:, None, None]
         return Parts(
             first.im + repeats * rest.im - lost.im if rest.im.any() or lost.im.any() else first.im,
@@ -197,20 +210,35 @@ class Relaxation:
         """Return the best from each of (channels in, states) on."""
         row, states = self.terms.rows[r], self.states
         best = np.full((len(states.layers[r]), len(row.ins)), -np.inf)
-        behind = np.ascontiguousarray(after.T)
         for move, arc in zip(states.moves[r], arcs, strict=True):
-            along = np.floor(arc.share * FINENESS) / FINENESS
-            at = {share: arc.at(share) for share in dict.fromkeys(along[move.to >= 0].tolist())}
-            for s in np.flatnonzero(move.to >= 0):
-                through = at[along[s]] + (behind[move.to[s]] + arc.border[s])
-                np.maximum(best[s], through.max(axis=1), out=best[s])
+            going = np.flatnonzero(move.to >= 0)
+            behind = after.T[move.to[going]]
+            for ins, outs, at in self.through(r, arc, going):
+                at += behind[:, None, outs]
+                best[going, ins] = np.maximum(
+                    best[going, ins], at.max(axis=2) + arc.border[going, None]
+                )
         return np.ascontiguousarray(best.T)
+
+    def through(self, r: int, arc: Arc, states: Index) -> Iterator[tuple[slice, slice, Array]]:
+        """Yield an arc's best without the border, in blocks: an array (states, ins, outs)."""
+        valid = self.terms.rows[r].valid
+        share = arc.share[states, None, None]
+        step = max(1, 2 * ENTRIES // (len(states) * valid.shape[1] + 1))
+        for low in range(0, len(valid), step):
+            ins = slice(low, low + step)
+            columns = np.flatnonzero(valid[ins].any(axis=0))
+            if len(columns):
+                outs = slice(columns[0], columns[-1] + 1)
+                at = share * arc.slope[ins, outs]
+                at += arc.fewest[ins, outs]
+                yield ins, outs, at
 
     def _arcs(self, r: int, priced: Sequence[tuple[Parts, Parts]]) -> tuple[Arc, ...]:
         row, relus, moves = self.terms.rows[r], self.states.relus[r], self.states.moves[r]
         ends = tuple(dict.fromkeys((min(relus), max(relus))))
         arcs: list[Arc | None] = [None] * len(moves)
-        for activated in {choice.activated for choice in row.choices}:
+        for activated in {move.activated for move in moves}:
             same = [m for m, move in enumerate(moves) if move.activated == activated]
             keys = [(m, n) for n in ends for m in same]
             best = None

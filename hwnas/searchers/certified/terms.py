@@ -61,10 +61,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one kernel (and expansion, where the family has one) makes of a row.
+    """What one kind (and expansion, where the family has one) makes of a row.
 
     Attributes:
-        kernel: its kernel.
+        kind: its family and kernel; see `architecture.spaces.Genes`.
         inners: its inner sizes.
         allowed: (m, o), which inner sizes go with which channels out.
         first: terms of the first block, leading axis t.
@@ -73,7 +73,7 @@ class Choice:
         inverse: 1 / channels of each layer of the first and of a later block, leading axis layer.
     """
 
-    kernel: int
+    kind: int
     inners: tuple[int, ...]
     allowed: NDArray[np.bool_]
     first: Parts
@@ -170,10 +170,10 @@ def space_terms(evaluator: Evaluator, budgets: Sequence[int]) -> SpaceTerms:
 
 def _choices(row: RowSpace, entropy: RowEntropy, tables: Sequence[RowTables]) -> Iterator[Choice]:
     for pieces in zip(*(table.pieces for table in tables), strict=True):
-        kernel, inners = pieces[0][:2]
+        kind, inners = pieces[0][:2]
         firsts = [piece[2] for piece in pieces]
         rests = [piece[3] for piece in pieces]
-        layers = entropy.layers[kernel, inners[0]]
+        layers = entropy.layers[kind, inners[0]]
         inverse = [[table] for block in layers for _, table in block]
         first, rest = (tuple(relu for relu, _ in block) for block in layers)
         alone = any(
@@ -182,9 +182,11 @@ def _choices(row: RowSpace, entropy: RowEntropy, tables: Sequence[RowTables]) ->
         for positions in [[m] for m in range(len(inners))] if alone else [range(len(inners))]:
             chosen = tuple(inners[m] for m in positions)
             yield Choice(
-                kernel,
+                kind,
                 chosen,
-                np.array([[row.inner_fits(inner, out) for out in row.outs] for inner in chosen]),
+                np.array(
+                    [[row.inner_fits(kind, inner, out) for out in row.outs] for inner in chosen]
+                ),
                 _parts(firsts, list(positions)),
                 _parts(rests, list(positions)),
                 (first, rest),
