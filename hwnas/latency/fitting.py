@@ -43,6 +43,15 @@ class Networks:
     calm: NDArray[np.bool_] | None = None
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Kernels with their class, and what models that had not seen them predicted."""
+
+    kind: NDArray[np.int8]
+    measured_s: Seconds
+    predicted_s: Seconds
+
+
 def fit(
     columns: Columns,
     seconds: Seconds,
@@ -56,6 +65,7 @@ def fit(
     networks: Networks | None = None,
     blocks: NDArray[np.int64] | None = None,
     folds: NDArray[np.int64] | None = None,
+    held_out: dict[str, HeldOut] | None = None,
     regressor: Regressor | None = None,
 ) -> Predictor:
     """Fit a predictor to measured kernels.
@@ -80,6 +90,8 @@ def fit(
         blocks: the block of each kernel, ascending, where only sums were measured.
         folds: the fold of each kernel; nothing is told on rows of a negative fold. By default
             four random folds: of networks or blocks where these are known, else of kernels.
+        held_out: kernels that were predicted already, instead of folds: accuracy is told on each
+            of these named sets, intervals come from the last. Without `networks` and `blocks`.
         regressor: what learns the residual; by default boosted trees.
     """
     peaks = roofline.fit(columns, seconds, bytes_per_value, blocks)
@@ -100,23 +112,24 @@ def fit(
         provenance=provenance,
     )
     chosen = regressor or Trees()
-    if folds is None:
-        alone = np.arange(len(columns)) if blocks is None else blocks
-        folds = _random_folds(networks.rows if networks else alone)
     unseen = np.full(len(columns), np.nan)
-    for k in np.unique(folds[folds >= 0]):
-        held = folds == k
-        model = _fit_residual(card, columns.take(~held), seconds[~held], chosen)
-        unseen[held] = create(card, model).seconds(columns.take(held))
-    told = folds >= 0
-    ratios = np.log(seconds[told] / unseen[told])
-    pooled = quantiles(ratios, "kernels")
+    told = np.ones(len(columns), dtype=bool)
+    if held_out is None:
+        if folds is None:
+            alone = np.arange(len(columns)) if blocks is None else blocks
+            folds = _random_folds(networks.rows if networks else alone)
+        for k in np.unique(folds[folds >= 0]):
+            held = folds == k
+            model = _fit_residual(card, columns.take(~held), seconds[~held], chosen)
+            unseen[held] = create(card, model).seconds(columns.take(held))
+        told &= folds >= 0
+        held_out = {"held-out kernels": HeldOut(columns.kind[told], seconds[told], unseen[told])}
     card = replace(
         card,
-        kernel_quantiles={"all": pooled, **_by_class(columns.kind[told], ratios)},
-        network_quantiles=pooled,
-        accuracy={"held-out kernels": accuracy(seconds[told], unseen[told])},
+        kernel_quantiles=kernel_quantiles(list(held_out.values())[-1]),
+        accuracy={name: accuracy(h.measured_s, h.predicted_s) for name, h in held_out.items()},
     )
+    card = replace(card, network_quantiles=card.kernel_quantiles["all"])
     if networks is not None:
         card = _with_networks(card, networks, unseen)
     elif blocks is not None:
@@ -257,11 +270,12 @@ def quantiles_of_few(log_ratios: Seconds, of: str) -> Quantiles:
     return Quantiles(CONFIDENCES, tuple((-high).tolist()), tuple(high.tolist()), count, of)
 
 
-def _by_class(kinds: NDArray[np.int8], log_ratios: Seconds) -> dict[str, Quantiles]:
-    """Return the quantiles of each class that has enough held-out kernels."""
-    found = {}
+def kernel_quantiles(held_out: HeldOut) -> dict[str, Quantiles]:
+    """Return quantiles of all held-out kernels, and of each class that has enough of them."""
+    ratios = np.log(held_out.measured_s / held_out.predicted_s)
+    found = {"all": quantiles(ratios, "kernels")}
     for kind, name in enumerate(CLASSES):
-        of_class = log_ratios[kinds == kind]
+        of_class = ratios[held_out.kind == kind]
         if len(of_class) >= LEAST_OF_A_CLASS:
             found[name] = quantiles(of_class, "kernels")
     return found

@@ -17,8 +17,8 @@ from ..lowering.kernels import Kernel
 from ..store.files import new_folder, read_toml
 from . import features
 from .columns import CLASSES, Columns, from_kernels, from_table
+from .regressors.base import INPUT, OUTPUT
 from .roofline import Roofline
-from .trees import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import onnx

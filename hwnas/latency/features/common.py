@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..columns import Column, Columns
 
-Feature: TypeAlias = tuple[str, Column]
+Feature: TypeAlias = tuple[str, NDArray[np.floating[Any]]]
 """A name and one value per kernel."""
 
 

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .base import INPUT, OUTPUT, Table, Target, check_same, write
+
 if TYPE_CHECKING:
     import onnx
 
-INPUT, OUTPUT = "features", "log_ratio"
+
+@dataclass(frozen=True)
+class Trees:
+    """Boosted trees (scikit-learn's histogram gradient boosting)."""
+
+    count: int = 400
+    leaves: int = 63
+    learning_rate: float = 0.15
+    min_leaf: int = 10
+
+    def fit(self, table: Table, target: Target, weight: Target | None) -> onnx.ModelProto:
+        """Return the fitted trees; see `Regressor`."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        model = HistGradientBoostingRegressor(
+            max_iter=self.count,
+            learning_rate=self.learning_rate,
+            max_leaf_nodes=self.leaves,
+            min_samples_leaf=self.min_leaf,
+            early_stopping=False,
+            random_state=0,
+        )
+        model.fit(table, target, sample_weight=weight)
+        written = to_onnx(model, table.shape[1])
+        check_same(written, table, model.predict)
+        return written
 
 
 def to_onnx(model: Any, features: int) -> onnx.ModelProto:
@@ -18,7 +46,7 @@ def to_onnx(model: Any, features: int) -> onnx.ModelProto:
 
     Input `features` [n, features] float32, output `log_ratio` [n, 1].
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     splits: list[NDArray[Any]] = []
     leaves: list[NDArray[Any]] = []
@@ -72,18 +100,7 @@ def to_onnx(model: Any, features: int) -> onnx.ModelProto:
         leaf_targetids=[0] * leaf_count,
         leaf_weights=numpy_helper.from_array(np.concatenate(leaves).astype(np.float32)),
     )
-    graph = helper.make_graph(
-        [node],
-        "latency",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", features])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", 1])],
-    )
-    return helper.make_model(
-        graph,
-        producer_name="hwnas",
-        ir_version=8,
-        opset_imports=[helper.make_opsetid("ai.onnx.ml", 5), helper.make_opsetid("", 17)],
-    )
+    return write([node], [], features)
 
 
 def _round_down(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,0 +1,124 @@
+"""How good the V100 predictors are, beside what they are compared with; and fitting them.
+
+    python benchmarks/v100.py --data FOLDER --seeds 5 --docs docs/v100.md
+    python benchmarks/v100.py --data FOLDER --seeds 5 --fit --out predictors
+
+FOLDER holds conv_fp32.csv.gz, conv_fp16.csv.gz and conv_int8.csv.gz with the columns that
+`hwnas evaluate` reads, and published_models.csv; the measurements are those of
+alibaba/lightweight-neural-architecture-search (Apache-2.0). Each model on each split is one piece,
+kept in the folder `--work`: what was interrupted goes on where it was. `--budget MINUTES` starts
+no piece after that time; the table then says how many seeds each row has.
+
+`--fit` fits the shipped predictors to all rows; what their cards tell was predicted by models
+that had not seen the rows: the pieces of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+from v100_networks import network_reports
+from v100_pieces import BLEND, BYTES, FEATURES, MODELS, Pieces
+from v100_report import coverage_report, held_out, table_report
+from v100_splits import SPLITS
+
+from hwnas.latency.fitting import fit
+
+
+def missing(pieces: Pieces, seeds: int) -> Iterator[tuple[str, str, int, str]]:
+    """Yield the pieces that have not run, the most telling first."""
+    for model in MODELS:
+        for seed in range(seeds):
+            for name in SPLITS:
+                for precision in BYTES:
+                    if pieces.missing(precision, name, seed, model):
+                        yield precision, name, seed, model
+
+
+def run(pieces: Pieces, seeds: int, minutes: float) -> None:
+    """Run what is missing until the time is over."""
+    began = time.monotonic()
+    for piece in list(missing(pieces, seeds)):
+        if time.monotonic() - began > 60 * minutes:
+            return
+        pieces.get(*piece)
+
+
+def ship(pieces: Pieces, seeds: int, out: Path) -> None:
+    """Fit the shipped predictors to all rows."""
+    for precision, size in BYTES.items():
+        table = pieces.data(precision).table
+        name = f"v100-trt-{precision}"
+        began = time.perf_counter()
+        predictor = fit(
+            pieces.data(precision).columns,
+            table.seconds,
+            device=name,
+            runtime="TensorRT, version not stated by the source",
+            precision=precision,
+            feature_set=FEATURES,
+            bytes_per_value=size,
+            provenance={
+                "source": "https://github.com/alibaba/lightweight-neural-architecture-search",
+                "license": "Apache-2.0",
+                "rows": len(table.kernels),
+                "failed_measurements": table.failed,
+                "bad_rows": len(table.bad),
+                "holds": "convolutions with activation and residual addition fused, batch 1 to "
+                "128; no pools: these are answered by the roofline",
+                "intervals": "of kernels whose resolution and output channels were both held out",
+                "network_interval": "that of a single kernel, as if all errors had one sign: "
+                "no whole network was measured",
+            },
+            held_out=held_out(pieces, precision, seeds),
+            regressor=BLEND,
+        )
+        predictor.save(out / name)
+        spent = time.perf_counter() - began
+        size_mb = (out / name / "model.onnx").stat().st_size / 1e6
+        print(f"{name}: {len(table.kernels):,} rows, {size_mb:.2f} MB, fitted in {spent:.0f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
+    parser.add_argument("--docs", type=Path, help="write the report to this file")
+    parser.add_argument("--fit", action="store_true", help="fit the shipped predictors")
+    parser.add_argument("--out", type=Path, default=Path("predictors"))
+    parser.add_argument(
+        "--work", type=Path, default=Path(platformdirs.user_cache_dir("hwnas")) / "v100-benchmark"
+    )
+    options = parser.parse_args()
+    pieces = Pieces(options.data, options.work)
+    run(pieces, options.seeds, options.budget)
+    if options.fit:
+        ship(pieces, options.seeds, options.out)
+        return
+    sections = {
+        "accuracy": table_report(pieces, options.seeds),
+        "coverage": coverage_report(pieces, options.seeds),
+        **network_reports(options.data / "published_models.csv"),
+    }
+    print("\n".join(sections.values()))
+    if options.docs:
+        write_sections(options.docs, sections)
+
+
+def write_sections(path: Path, sections: dict[str, str]) -> None:
+    """Replace what stands in a page between `<!-- name -->` and `<!-- /name -->`."""
+    text = path.read_text(encoding="utf-8")
+    for name, content in sections.items():
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(opening)
+        text = before + opening + content + closing + rest.split(closing)[1]
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The V100 benchmark's tables: accuracy beside the baselines, and whether intervals hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from v100_pieces import BYTES, MODELS, HeldOutPiece, Pieces
+
+from hwnas.latency.columns import CLASSES
+from hwnas.latency.evaluation import accuracy
+from hwnas.latency.fitting import HeldOut, kernel_quantiles
+
+Rows = Callable[[HeldOutPiece], NDArray[np.bool_]]
+DEPTHWISE = CLASSES.index("depthwise")
+
+# Held-out set -> the split it comes from, and which of its rows.
+SETS: dict[str, tuple[str, Rows]] = {
+    "random tenth": ("random", lambda p: np.ones_like(p.both)),
+    "random tenth, depthwise": ("random", lambda p: p.columns.kind == DEPTHWISE),
+    "four resolutions": ("resolutions", lambda p: np.ones_like(p.both)),
+    "four channel counts": ("channels", lambda p: np.ones_like(p.both)),
+    "off the grid, one or both": ("off-grid", lambda p: np.ones_like(p.both)),
+    "off the grid, both": ("off-grid", lambda p: p.both),
+}
+INTERVALS = "off the grid, both"
+CONFIDENCE = 0.9
+
+
+def ready(pieces: Pieces, precision: str, split: str, seeds: int, model: str) -> list[int]:
+    """Return the seeds of which a piece has run."""
+    return [s for s in range(seeds) if not pieces.missing(precision, split, s, model)]
+
+
+def table_report(pieces: Pieces, seeds: int) -> str:
+    """Return the table of accuracy: mean and range over seeds."""
+    lines = [
+        "| held out | precision | model | MAPE | least to greatest | within 10 % | "
+        "least to greatest | seeds | rows |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (split, rows) in SETS.items():
+        for precision in BYTES:
+            for model in MODELS:
+                told = []
+                for seed in ready(pieces, precision, split, seeds, model):
+                    piece = pieces.get(precision, split, seed, model)
+                    some = rows(piece)
+                    told.append(accuracy(piece.measured_s[some], piece.predicted_s[some]))
+                if told:
+                    mape = np.array([100 * t["mape"] for t in told])
+                    within = np.array([100 * t["within_10"] for t in told])
+                    count = int(np.mean([t["rows"] for t in told]))
+                    lines.append(
+                        f"| {name} | {precision.upper()} | {model} | {mape.mean():.2f} % | "
+                        f"{mape.min():.2f} to {mape.max():.2f} | {within.mean():.1f} % | "
+                        f"{within.min():.1f} to {within.max():.1f} | {len(told)} | {count:,} |"
+                    )
+    return "\n".join(lines) + "\n"
+
+
+def held_out(pieces: Pieces, precision: str, seeds: int) -> dict[str, HeldOut]:
+    """Return what a card tells: rows of all seeds, held out by split; the last gives intervals.
+
+    Raises:
+        SystemExit: a set has not run.
+    """
+    found = {}
+    for name, (split, rows) in SETS.items():
+        done = ready(pieces, precision, split, seeds, "blend")
+        if not done:
+            raise SystemExit(f"nothing has run of {precision} {split}: run without --fit first.")
+        parts = [pieces.get(precision, split, seed, "blend") for seed in done]
+        found[name] = _joined(parts, rows)
+    return found
+
+
+def coverage_report(pieces: Pieces, seeds: int) -> str:
+    """Return how many kernels intervals cover on other values than they were calibrated on."""
+    lines = [
+        f"| precision | class | {CONFIDENCE:.0%} intervals cover | least to greatest | "
+        "half width | calibrated on, covers |",
+        "|---|---|---|---|---|---|",
+    ]
+    split, rows = SETS[INTERVALS]
+    for precision in BYTES:
+        done = ready(pieces, precision, split, seeds, "blend")
+        if len(done) < 2:
+            continue
+        parts = {seed: pieces.get(precision, split, seed, "blend") for seed in done}
+        shares: dict[str, list[tuple[float, float]]] = {}
+        for seed in done:
+            known = kernel_quantiles(
+                _joined([part for other, part in parts.items() if other != seed], rows)
+            )
+            asked = _joined([parts[seed]], rows)
+            ratios = asked.measured_s / asked.predicted_s
+            inside = np.zeros(len(ratios), dtype=bool)
+            for kind in np.unique(asked.kind):
+                low, high = known.get(CLASSES[kind], known["all"]).factors(CONFIDENCE)
+                of_class = asked.kind == kind
+                inside[of_class] = (low <= ratios[of_class]) & (ratios[of_class] <= high)
+                shares.setdefault(CLASSES[kind], []).append(
+                    (float(inside[of_class].mean()), (high - low) / 2)
+                )
+            shares.setdefault("all", []).append((float(inside.mean()), np.nan))
+        for name, told in shares.items():
+            covered, width = 100 * np.array(told).T
+            half = "" if np.isnan(width).all() else f"{width.mean():.0f} %"
+            lines.append(
+                f"| {precision.upper()} | {name} | {covered.mean():.1f} % | "
+                f"{covered.min():.1f} to {covered.max():.1f} | {half} | "
+                f"{len(done) - 1} of {len(done)} draws, the other |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _joined(parts: list[HeldOutPiece], rows: Rows) -> HeldOut:
+    masks = [rows(part) for part in parts]
+    return HeldOut(
+        *(
+            np.concatenate([values[mask] for values, mask in zip(column, masks, strict=True)])
+            for column in zip(
+                *((p.columns.kind, p.measured_s, p.predicted_s) for p in parts), strict=True
+            )
+        )
+    )

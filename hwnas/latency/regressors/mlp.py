@@ -1,0 +1,237 @@
+"""Small multilayer perceptrons, averaged: smooth in their inputs, so they hold between the sizes
+that were measured. Fitting needs torch, predicting does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DeviceUnavailableError
+from .base import INPUT, OUTPUT, Table, Target, check_same, write
+
+if TYPE_CHECKING:
+    import onnx
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights [inputs, outputs] and biases [outputs]."""
+
+MOMENTUM = 0.95
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Perceptrons with SiLU, fitted to the Huber loss, averaged over steps and members.
+
+    Weights between hidden layers are fitted by Muon, the others by AdamW.
+
+    Inputs are clipped to the range of the fitted rows: beyond it the ratio to the roofline stays
+    what it is at the edge, and the roofline alone extrapolates.
+
+    Attributes:
+        width: units of a hidden layer.
+        layers: hidden layers.
+        members: perceptrons that differ in their initial weights and the order of rows.
+        epochs: passes over the rows.
+        batch: rows of a step.
+        learning_rate: AdamW's greatest; it rises over the first fifth and falls to zero.
+        muon_rate: Muon's greatest.
+        weight_decay: AdamW's; Muon's is five times as large.
+        seed: of the weights and the order of rows; the fit is the same to the bit.
+    """
+
+    width: int = 192
+    layers: int = 3
+    members: int = 3
+    epochs: int = 20
+    batch: int = 1024
+    learning_rate: float = 3e-3
+    muon_rate: float = 0.02
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def fit(self, table: Table, target: Target, weight: Target | None) -> onnx.ModelProto:
+        """Return the fitted perceptrons; see `Regressor`.
+
+        Raises:
+            DeviceUnavailableError: torch is not installed.
+        """
+        low, high = table.min(axis=0), table.max(axis=0)
+        mean, deviation = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+        deviation = np.where(deviation > 1e-6, deviation, 1.0)
+        centre, scale = float(target.mean()), float(target.std()) or 1.0
+        inputs = ((table - mean) / deviation).astype(np.float32)
+        goals = ((target - centre) / scale).astype(np.float32)
+        counts = np.ones(len(goals)) if weight is None else weight / weight.mean()
+        members = train(self, inputs, goals, counts.astype(np.float32))
+        # The model takes features and returns the target as they are: both changes of scale are
+        # written into the outer layers.
+        written_members = []
+        for (first, bias), *inner, (last, last_bias) in members:
+            first64 = first / deviation[:, None]
+            bias = (bias - mean @ first64).astype(np.float32)
+            outer = (last * scale).astype(np.float32), (last_bias * scale + centre).astype("f4")
+            written_members.append([(first64.astype(np.float32), bias), *inner, outer])
+        model = to_onnx(written_members, low, high)
+        check_same(model, table, lambda some: predict(written_members, low, high, some))
+        return model
+
+
+def train(
+    settings: Mlp, inputs: Table, goals: NDArray[np.float32], counts: NDArray[np.float32]
+) -> list[list[Layer]]:
+    """Return the layers of each member, fitted to standardised rows.
+
+    Raises:
+        DeviceUnavailableError: torch is not installed.
+    """
+    try:
+        import torch
+        from torch.nn import functional
+    except ModuleNotFoundError:
+        raise DeviceUnavailableError(
+            "fitting a multilayer perceptron needs torch, which is not installed: "
+            "pip install 'hwnas[torch]'."
+        ) from None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order: the same bits whatever the machine is doing
+    try:
+        rng = np.random.default_rng(settings.seed)
+        x, y, w = (torch.from_numpy(array) for array in (inputs, goals, counts))
+        parameters = [
+            torch.from_numpy(array).requires_grad_()
+            for array in _initial(settings, x.shape[1], rng)
+        ]
+        averages = [p.detach().clone() for p in parameters]
+        hidden_weights = parameters[2:-2:2]
+        moments = [torch.zeros_like(p) for p in hidden_weights]
+        optimiser = torch.optim.AdamW(
+            [p for i, p in enumerate(parameters) if i % 2 or i in (0, len(parameters) - 2)],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        size = min(settings.batch, len(x))
+        steps = len(x) // size
+        total = settings.epochs * steps
+        for step in range(total):
+            if step % steps == 0:
+                orders = torch.from_numpy(
+                    np.stack([rng.permutation(len(x)) for _ in range(settings.members)])
+                )
+            at = step % steps * size
+            chosen = orders[:, at : at + size]
+            rate = _schedule(step / total)
+            optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
+            hidden = x[chosen]
+            for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+                hidden = functional.silu(torch.baddbmm(biases, hidden, weights))
+            answers = torch.baddbmm(parameters[-1], hidden, parameters[-2])[..., 0]
+            losses = functional.smooth_l1_loss(answers, y[chosen], beta=0.1, reduction="none")
+            loss = (losses * w[chosen]).mean(dim=1).sum()
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            with torch.no_grad():
+                for parameter, moment in zip(hidden_weights, moments, strict=True):
+                    gradient: Any = parameter.grad
+                    moment.mul_(MOMENTUM).add_(gradient)
+                    ahead = gradient.add(moment, alpha=MOMENTUM)
+                    parameter.mul_(1 - 5 * settings.muon_rate * rate * settings.weight_decay)
+                    parameter.sub_(orthogonal(ahead), alpha=settings.muon_rate * rate)
+            # The average over the last few hundred steps generalises better than the last step
+            # (Polyak and Juditsky, 1992).
+            keep = min(0.998, step / (step + 10))
+            with torch.no_grad():
+                for average, parameter in zip(averages, parameters, strict=True):
+                    average.lerp_(parameter, 1 - keep)
+        arrays = [average.numpy() for average in averages]
+    finally:
+        torch.set_num_threads(threads)
+    return [
+        [(w[m], b[m, 0]) for w, b in zip(arrays[::2], arrays[1::2], strict=True)]
+        for m in range(settings.members)
+    ]
+
+
+def orthogonal(matrices: Any, steps: int = 5) -> Any:
+    """Return about the nearest orthogonal matrices [members, n, n], by Newton-Schulz steps.
+
+    Every direction of the gradient then counts the same (Muon; Jordan et al., 2024, whose
+    coefficients these are), which takes a third of the epochs that AdamW alone needs.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
+
+
+def _initial(settings: Mlp, features: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """Return weights [members, inputs, outputs] (He et al. 2015) and biases, layer by layer."""
+    arrays = []
+    sizes = [features, *[settings.width] * settings.layers, 1]
+    for i, (into, out) in enumerate(pairwise(sizes)):
+        # The last layer starts small, near the mean of the target.
+        scale = np.sqrt(2 / into) * (0.1 if i == settings.layers else 1.0)
+        weights = scale * rng.standard_normal((settings.members, into, out))
+        arrays += [weights.astype(np.float32), np.zeros((settings.members, 1, out), np.float32)]
+    return arrays
+
+
+def _schedule(done: float) -> float:
+    """Return the learning rate's share of its greatest value (Smith and Topin, 2018)."""
+    rise = 0.2
+    if done < rise:
+        return 0.04 + 0.96 * done / rise
+    return 0.5 * (1 + float(np.cos(np.pi * (done - rise) / (1 - rise))))
+
+
+def predict(members: list[list[Layer]], low: Any, high: Any, table: Table) -> NDArray[np.float64]:
+    """Return what the members say, on average, in double precision."""
+    total = np.zeros(len(table))
+    for *inner, (last, last_bias) in members:
+        hidden = np.clip(table, low, high).astype(np.float64)
+        for weights, biases in inner:
+            hidden = hidden @ weights + biases
+            hidden /= 1 + np.exp(-hidden)
+        total += (hidden @ last + last_bias)[:, 0]
+    return total / len(members)
+
+
+def to_onnx(
+    members: list[list[Layer]], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> onnx.ModelProto:
+    """Return perceptrons as one ONNX model: clip, then the mean over members."""
+    from onnx import helper, numpy_helper
+
+    arrays = {"low": low, "high": high}
+    nodes = [
+        helper.make_node("Max", [INPUT, "low"], ["not_below"]),
+        helper.make_node("Min", ["not_below", "high"], ["clipped"]),
+    ]
+    answers = []
+    for m, member in enumerate(members):
+        hidden = "clipped"
+        for i, (weights, biases) in enumerate(member):
+            name = f"member{m}_layer{i}"
+            arrays[f"{name}_weights"], arrays[f"{name}_biases"] = weights, biases
+            nodes.append(
+                helper.make_node("Gemm", [hidden, f"{name}_weights", f"{name}_biases"], [name])
+            )
+            hidden = name
+            if i < len(member) - 1:
+                nodes.append(helper.make_node("Sigmoid", [name], [f"{name}_gate"]))
+                nodes.append(helper.make_node("Mul", [name, f"{name}_gate"], [f"{name}_silu"]))
+                hidden = f"{name}_silu"
+        answers.append(hidden)
+    nodes.append(helper.make_node("Mean", answers, [OUTPUT]))
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in arrays.items()]
+    return write(nodes, tensors, len(low))

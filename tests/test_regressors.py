@@ -1,0 +1,125 @@
+"""Regressors: what is written is what was fitted, seeds decide everything, blends are means."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwnas.errors import DeviceUnavailableError
+from hwnas.latency.predictor import session
+from hwnas.latency.regressors import Blend, Mlp, Trees
+from hwnas.latency.regressors.base import INPUT, OUTPUT
+
+SMALL = Mlp(width=24, layers=2, members=2, epochs=12, batch=128)
+
+
+def table(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features of very different scales, one of them constant, and a smooth target."""
+    rng = np.random.default_rng(seed)
+    features = rng.uniform(-1, 1, (rows, 5)) * [1, 100, 1e-2, 5, 0] + [0, 300, 0, -7, 2]
+    target = np.sin(2 * features[:, 0]) + (features[:, 1] - 300) / 100 + 0.2 * features[:, 3]
+    return features.astype(np.float32), target
+
+
+def answers(model: Any, features: np.ndarray) -> np.ndarray:
+    return session(model.SerializeToString()).run([OUTPUT], {INPUT: features})[0][:, 0]
+
+
+def in_torch(members: Any, low: Any, high: Any, features: np.ndarray) -> np.ndarray:
+    """What the written layers say, computed by torch."""
+    import torch
+    from torch.nn import functional
+
+    total = torch.zeros(len(features))
+    for *inner, (last, last_bias) in members:
+        hidden = torch.from_numpy(features).clamp(torch.from_numpy(low), torch.from_numpy(high))
+        for weights, biases in inner:
+            hidden = functional.silu(hidden @ torch.from_numpy(weights) + torch.from_numpy(biases))
+        total += (hidden @ torch.from_numpy(last) + torch.from_numpy(last_bias))[:, 0]
+    return (total / len(members)).numpy()
+
+
+def test_perceptrons_learn_what_is_smooth() -> None:
+    model = SMALL.fit(*table(4000), None)
+    features, target = table(500, seed=1)
+    error = answers(model, features) - target
+    assert np.sqrt(np.mean(error**2)) < 0.1 * target.std()
+
+
+def test_the_written_model_is_the_fitted_one_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hwnas.latency.regressors import mlp
+
+    seen: list[Any] = []
+    original = mlp.to_onnx
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(mlp, "to_onnx", spy)
+    model = SMALL.fit(*table(1000), None)
+    # Beyond the fitted rows too, where inputs are clipped.
+    features = np.concatenate([table(300, seed=2)[0], 3 * table(300, seed=3)[0]])
+    assert np.abs(answers(model, features) - in_torch(*seen[0], features)).max() < 1e-4
+
+
+def test_a_seed_decides_every_bit() -> None:
+    import torch
+
+    rows = table(1000)
+    first = SMALL.fit(*rows, None).SerializeToString()
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert SMALL.fit(*rows, None).SerializeToString() == first
+    other = Mlp(**{**SMALL.__dict__, "seed": 1})
+    assert other.fit(*rows, None).SerializeToString() != first
+
+
+def test_fitting_leaves_torch_as_it_was() -> None:
+    import torch
+
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    SMALL.fit(*table(300), None)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_beyond_the_fitted_rows_the_answer_stays() -> None:
+    features, target = table(1000)
+    model = SMALL.fit(features, target, None)
+    edge = features.max(axis=0, keepdims=True)
+    assert answers(model, edge) == pytest.approx(answers(model, 10 * np.abs(edge)), abs=1e-6)
+
+
+def test_weights_pull_the_fit() -> None:
+    features, _ = table(2000)
+    target = np.where(np.arange(2000) % 2, 1.0, -1.0)  # two answers to every question
+    heavy = np.where(target > 0, 20.0, 1.0)
+    assert answers(SMALL.fit(features, target, heavy), features).mean() > 0.5
+    assert answers(SMALL.fit(features, target, 21 - heavy), features).mean() < -0.5
+
+
+def test_a_blend_is_the_weighted_mean_of_its_members() -> None:
+    rows = table(1000)
+    trees = Trees(20, 7, 0.3, 5)
+    blended = Blend(((SMALL, 0.7), (trees, 0.3))).fit(*rows, None)
+    features = table(200, seed=4)[0]
+    expected = 0.7 * answers(SMALL.fit(*rows, None), features)
+    expected += 0.3 * answers(trees.fit(*rows, None), features)
+    assert answers(blended, features) == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **named: Any) -> Any:
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(name="torch")
+        return original(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(DeviceUnavailableError, match=r"hwnas\[torch\]"):
+        SMALL.fit(*table(300), None)
