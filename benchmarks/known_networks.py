@@ -1,8 +1,8 @@
 """Networks that others have measured, as graphs of layers: with classifiers, as they were timed.
 
 MobileNetV1: https://arxiv.org/abs/1704.04861, Table 1. MobileNetV3: https://arxiv.org/abs/1905.02244,
-Tables 1 and 2. FBNet: https://arxiv.org/abs/1812.03443, Table 1. MobileNetV2 and ResNet-50 come
-from the zoo.
+Tables 1 and 2. FBNet: https://arxiv.org/abs/1812.03443, Table 1. ResNet: the stride is in the 3x3
+convolution. MobileNetV2 and ResNet-50 come from the zoo.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ MOBILENETV3_SMALL = (
     (5, 576, 96, True, True, 1),
 )
 
+# Channels out over the 3x3 convolution's, and blocks of each stage (arXiv 1512.03385, Table 1).
+RESNETS = {
+    18: (1, (2, 2, 2, 2)),
+    34: (1, (3, 4, 6, 3)),
+    50: (4, (3, 4, 6, 3)),
+    101: (4, (3, 4, 23, 3)),
+    152: (4, (3, 8, 36, 3)),
+}
+
 # Kernel, expansion, groups of the 1x1 convolutions; the ninth choice skips the block.
 FBNET_CHOICES = tuple(
     (kernel, expansion, groups)
@@ -84,6 +93,27 @@ def mobilenetv2(width: str = "1.0", size: Size = IMAGENET) -> Graph:
 def resnet50(size: Size = IMAGENET) -> Graph:
     """Return ResNet-50 of the zoo with its classifier."""
     return _with_classifier(lower(zoo.get("resnet50"), size))
+
+
+def resnet(depth: int, size: Size = IMAGENET) -> Graph:
+    """Return a ResNet of RESNETS with its classifier."""
+    wide, blocks = RESNETS[depth]
+    b = GraphBuilder(3, size)
+    x = b.pool(b.conv(b.input, 64, 7, stride=2, activation="relu"), "max_pool", 3, 2)
+    for width, count in zip((64, 128, 256, 512), blocks, strict=True):
+        for i in range(count):
+            stride = 2 if i == 0 and width > 64 else 1
+            if wide == 1:
+                y = b.conv(x, width, 3, stride=stride, activation="relu")
+                y = b.conv(y, width, 3)
+            else:
+                y = b.conv(x, width, activation="relu")
+                y = b.conv(y, width, 3, stride=stride, activation="relu")
+                y = b.conv(y, wide * width)
+            if stride > 1 or x.channels != y.channels:
+                x = b.conv(x, y.channels, stride=stride, main=False)
+            x = b.add(y, x, "relu")
+    return _classifier(b, x, 1000)
 
 
 def mobilenetv3(large: bool, size: Size = IMAGENET) -> Graph:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from known_networks import RESNETS, resnet
 
 from hwnas.architecture import lower, zoo
-from hwnas.architecture.genotype import Architecture, Row
+from hwnas.architecture.genotype import Architecture
 from hwnas.architecture.graph import Size
 from hwnas.devices import spec
 from hwnas.latency.columns import from_kernels
@@ -24,25 +25,6 @@ SIZES: tuple[Size, ...] = ((224, 224), (480, 480), (384, 1280), (1280, 384), (12
 DEFAULT_BATCH, DEFAULT_SIZE = 32, (480, 480)
 SWEEP = range(-64, 72, 8)
 """Channels added to a width of a network."""
-
-DEPTHS = {  # ResNets of basic blocks and of bottlenecks (arXiv 1512.03385, Table 1)
-    "ResNet18": ("basic", (2, 2, 2, 2)),
-    "ResNet34": ("basic", (3, 4, 6, 3)),
-    "ResNet50": ("bottleneck", (3, 4, 6, 3)),
-    "ResNet101": ("bottleneck", (3, 4, 23, 3)),
-    "ResNet152": ("bottleneck", (3, 8, 36, 3)),
-}
-
-
-def resnet(name: str) -> Architecture:
-    """Return a ResNet without its classifier."""
-    family, depths = DEPTHS[name]
-    wide = 4 if family == "bottleneck" else 1
-    rows = tuple(
-        (Row(family, wide * width, width, depth, 3, 1 if width == 64 else 2, shortcut="conv"),)
-        for width, depth in zip((64, 128, 256, 512), depths, strict=True)
-    )
-    return replace(zoo.get("resnet50"), stages=((), *rows), name=name)
 
 
 def seconds(predictor: Predictor, network: Architecture, size: Size, batch: int) -> float:
@@ -67,10 +49,13 @@ def _published(predictors: dict[str, Predictor], path: Path) -> str:
         "|---|---|---|---|---|",
     ]
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if "TRT" in r["runtime"] and r["model"] in DEPTHS]
+        rows = [r for r in csv.DictReader(file) if "TRT" in r["runtime"] and r["batch"] == "1"]
+    known = {f"ResNet{depth}": depth for depth in RESNETS}
     for row in rows:
-        kernels = fuse(lower(resnet(row["model"]), (224, 224), batch=int(row["batch"])), Fusion())
-        told = predictors[row["precision"]].predict(kernels)
+        if row["model"] not in known:
+            continue
+        graph = resnet(known[row["model"]])
+        told = predictors[row["precision"]].predict(fuse(graph, Fusion()))
         ms = float(row["ms"])
         low, high = (1e3 * s for s in told.interval_s)
         lines.append(

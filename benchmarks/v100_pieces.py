@@ -20,7 +20,7 @@ from v100_splits import Split, split
 from hwnas.latency import features, roofline
 from hwnas.latency.columns import Columns, from_kernels
 from hwnas.latency.predictor import session
-from hwnas.latency.regressors import Blend, Mlp, Regressor, Trees
+from hwnas.latency.regressors import Mlp, Regressor, Trees
 from hwnas.latency.regressors.base import INPUT
 from hwnas.latency.tables import KernelTable, read
 from hwnas.store.files import new_folder
@@ -28,12 +28,10 @@ from hwnas.store.files import new_folder
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 FEATURES = "gpu"
 
-MEMBERS: dict[str, tuple[Regressor, float]] = {
-    "perceptrons": (Mlp(width=192, members=3, epochs=20), 0.7),
-    "trees": (Trees(300, 63, 0.1, 10), 0.3),
-}
-BLEND = Blend(tuple(MEMBERS.values()))
-MODELS = ("blend", *MEMBERS, *BASELINES)
+SHIPPED = "perceptrons"
+REGRESSORS: dict[str, Regressor] = {SHIPPED: Mlp(), "trees": Trees(500, 63, 0.15, 10)}
+BLENDED = {SHIPPED: 0.7, "trees": 0.3}
+MODELS = (*REGRESSORS, "blend", *BASELINES)
 
 Seconds = NDArray[np.float64]
 
@@ -77,12 +75,15 @@ class Pieces:
         return split(name, self.data(precision).columns, seed)
 
     def path(self, precision: str, name: str, seed: int, model: str) -> Path:
-        settings = repr(MEMBERS[model][0]) if model in MEMBERS else model
+        settings = repr(REGRESSORS.get(model, model))
+        if model in REGRESSORS:
+            one = self.data(precision).columns.take([0])
+            settings += repr(features.build(FEATURES, one, np.ones(1))[0])
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return self._work / f"{precision}-{name}-{seed}-{model}-{digest}"
 
     def missing(self, precision: str, name: str, seed: int, model: str) -> bool:
-        parts = MEMBERS if model == "blend" else (model,)
+        parts = BLENDED if model == "blend" else (model,)
         return any(not self.path(precision, name, seed, part).exists() for part in parts)
 
     def get(self, precision: str, name: str, seed: int, model: str) -> HeldOutPiece:
@@ -92,7 +93,7 @@ class Pieces:
         if model == "blend":
             logs = sum(
                 share * np.log(self.get(precision, name, seed, part).predicted_s)
-                for part, (_, share) in MEMBERS.items()
+                for part, share in BLENDED.items()
             )
             predicted = np.exp(logs)
         else:
@@ -121,7 +122,7 @@ def run(model: str, precision: str, data: Data, held: Split, seed: int) -> Secon
         return BASELINES[model](known, seconds, asked, seed)
     peaks = roofline.fit(known, seconds, BYTES[precision])
     at_peak, of_asked = peaks.seconds(known), peaks.seconds(asked)
-    written = MEMBERS[model][0].fit(
+    written = REGRESSORS[model].fit(
         features.build(FEATURES, known, at_peak)[1], np.log(seconds / at_peak), None
     )
     table = features.build(FEATURES, asked, of_asked)[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from v100_pieces import BYTES, MODELS, HeldOutPiece, Pieces
+from v100_pieces import BYTES, MODELS, SHIPPED, HeldOutPiece, Pieces
 
 from hwnas.latency.columns import CLASSES
 from hwnas.latency.evaluation import accuracy
@@ -26,6 +26,7 @@ SETS: dict[str, tuple[str, Rows]] = {
 }
 INTERVALS = "off the grid, both"
 CONFIDENCE = 0.9
+SUM_OF = 50
 
 
 def ready(pieces: Pieces, precision: str, split: str, seeds: int, model: str) -> list[int]:
@@ -68,10 +69,10 @@ def held_out(pieces: Pieces, precision: str, seeds: int) -> dict[str, HeldOut]:
     """
     found = {}
     for name, (split, rows) in SETS.items():
-        done = ready(pieces, precision, split, seeds, "blend")
+        done = ready(pieces, precision, split, seeds, SHIPPED)
         if not done:
             raise SystemExit(f"nothing has run of {precision} {split}: run without --fit first.")
-        parts = [pieces.get(precision, split, seed, "blend") for seed in done]
+        parts = [pieces.get(precision, split, seed, SHIPPED) for seed in done]
         found[name] = _joined(parts, rows)
     return found
 
@@ -85,10 +86,10 @@ def coverage_report(pieces: Pieces, seeds: int) -> str:
     ]
     split, rows = SETS[INTERVALS]
     for precision in BYTES:
-        done = ready(pieces, precision, split, seeds, "blend")
+        done = ready(pieces, precision, split, seeds, SHIPPED)
         if len(done) < 2:
             continue
-        parts = {seed: pieces.get(precision, split, seed, "blend") for seed in done}
+        parts = {seed: pieces.get(precision, split, seed, SHIPPED) for seed in done}
         shares: dict[str, list[tuple[float, float]]] = {}
         for seed in done:
             known = kernel_quantiles(
@@ -113,6 +114,33 @@ def coverage_report(pieces: Pieces, seeds: int) -> str:
                 f"{covered.min():.1f} to {covered.max():.1f} | {half} | "
                 f"{len(done) - 1} of {len(done)} draws, the other |"
             )
+    return "\n".join(lines) + "\n"
+
+
+def sums_report(pieces: Pieces, seeds: int) -> str:
+    """Return how far sums of held-out kernels are off: what one network's errors average to.
+
+    A sum takes SUM_OF kernels of one batch from one draw of removed values, so that they share
+    what such kernels have in common.
+    """
+    lines = [
+        f"| precision | measured / predicted, sums of {SUM_OF} kernels: median | "
+        "5 % of them below | 5 % above |",
+        "|---|---|---|---|",
+    ]
+    split, rows = SETS[INTERVALS]
+    for precision in BYTES:
+        rng, ratios = np.random.default_rng(0), []
+        for seed in ready(pieces, precision, split, seeds, SHIPPED):
+            piece = pieces.get(precision, split, seed, SHIPPED)
+            for batch in np.unique(piece.columns.batch):
+                usable = np.flatnonzero(rows(piece) & (piece.columns.batch == batch))
+                for _ in range(200):
+                    some = rng.choice(usable, SUM_OF)
+                    ratios.append(piece.measured_s[some].sum() / piece.predicted_s[some].sum())
+        if ratios:
+            middle, low, high = np.quantile(ratios, [0.5, 0.05, 0.95])
+            lines.append(f"| {precision.upper()} | {middle:.3f} | {low:.3f} | {high:.3f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Regressors: what is written is what was fitted, seeds decide everything, blends are means."""
+"""Regressors: what is written is what was fitted, and seeds decide everything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from hwnas.errors import DeviceUnavailableError
 from hwnas.latency.predictor import session
-from hwnas.latency.regressors import Blend, Mlp, Trees
+from hwnas.latency.regressors import Mlp
 from hwnas.latency.regressors.base import INPUT, OUTPUT
 
 SMALL = Mlp(width=24, layers=2, members=2, epochs=12, batch=128)
@@ -100,16 +100,6 @@ def test_weights_pull_the_fit() -> None:
     heavy = np.where(target > 0, 20.0, 1.0)
     assert answers(SMALL.fit(features, target, heavy), features).mean() > 0.5
     assert answers(SMALL.fit(features, target, 21 - heavy), features).mean() < -0.5
-
-
-def test_a_blend_is_the_weighted_mean_of_its_members() -> None:
-    rows = table(1000)
-    trees = Trees(20, 7, 0.3, 5)
-    blended = Blend(((SMALL, 0.7), (trees, 0.3))).fit(*rows, None)
-    features = table(200, seed=4)[0]
-    expected = 0.7 * answers(SMALL.fit(*rows, None), features)
-    expected += 0.3 * answers(trees.fit(*rows, None), features)
-    assert answers(blended, features) == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,7 @@
 """What learns log(measured / roofline) from features; each is handed over as an ONNX model."""
 
 from .base import Regressor
-from .blend import Blend
 from .mlp import Mlp
 from .trees import Trees
 
-__all__ = ["Blend", "Mlp", "Regressor", "Trees"]
+__all__ = ["Mlp", "Regressor", "Trees"]
