@@ -23,7 +23,7 @@ from .columns import Columns
 from .evaluation import accuracy
 from .fitting import quantiles, ranges
 from .predictor import Overhead, Predictor, Quantiles, create
-from .trees import INPUT, OUTPUT
+from .regressors.base import INPUT, OUTPUT
 
 LEAST = 5
 """Samples below which there is nothing to fit."""

@@ -56,6 +56,9 @@ def gpu(c: Columns, roofline_s: Column) -> Iterator[Feature]:
     yield "log_intensity", macs - values
     yield "log_rows_over_depth", rows - depth
     yield "log_roofline", _log(roofline_s)
+    # A window wider than the map: general kernels take over, several times slower.
+    side = np.minimum(c.in_height, c.in_width)
+    yield "window_exceeds_map", (c.kernel > side * side).astype(np.float32)
     into, out = _narrow(c.in_channels), _narrow(c.out_channels)
     for width in (8, 16, 32, 64):
         yield f"in_padding_{width}", _padding(into, width)
