@@ -23,18 +23,18 @@ from pathlib import Path
 
 import platformdirs
 from v100_networks import network_reports
-from v100_pieces import BYTES, FEATURES, MODELS, REGRESSORS, SHIPPED, Pieces
+from v100_pieces import BYTES, FEATURES, MODELS, PERCEPTRONS, SHIPPED, Pieces
 from v100_report import coverage_report, held_out, sums_report, table_report
 from v100_splits import SPLITS
 
 from hwnas.latency.fitting import fit
+from hwnas.latency.together import learn
 
 
 def missing(pieces: Pieces, seeds: int) -> Iterator[tuple[str, str, int, str]]:
     """Yield the pieces that have not run, the most telling first."""
-    first, then = list(SPLITS)[:2], list(SPLITS)[2:]
-    for names, seed, model in product((first, then), range(seeds), MODELS):
-        for name, precision in product(names, BYTES):
+    for models, seed, name in product(([SHIPPED], MODELS), range(seeds), reversed(SPLITS)):
+        for model, precision in product(models, BYTES):
             if pieces.missing(precision, name, seed, model):
                 yield precision, name, seed, model
 
@@ -50,24 +50,28 @@ def run(pieces: Pieces, seeds: int, minutes: float) -> None:
 
 def ship(pieces: Pieces, seeds: int, out: Path) -> None:
     """Fit the shipped predictors to all rows."""
-    for precision, size in BYTES.items():
-        table = pieces.data(precision).table
+    began = time.perf_counter()
+    tables = [pieces.measured(precision) for precision in BYTES]
+    learned = learn(tables, FEATURES, PERCEPTRONS)
+    print(f"fitted in {time.perf_counter() - began:.0f} s")
+    for precision, measured, regressor in zip(BYTES, tables, learned, strict=True):
+        table = pieces.table(precision)
         name = f"v100-trt-{precision}"
-        began = time.perf_counter()
         predictor = fit(
-            pieces.data(precision).columns,
-            table.seconds,
+            measured.columns,
+            measured.seconds,
             device=name,
             runtime="TensorRT, version not stated by the source",
             precision=precision,
             feature_set=FEATURES,
-            bytes_per_value=size,
+            bytes_per_value=measured.bytes_per_value,
             provenance={
                 "source": "https://github.com/alibaba/lightweight-neural-architecture-search",
                 "license": "Apache-2.0",
                 "rows": len(table.kernels),
                 "failed_measurements": table.failed,
                 "bad_rows": len(table.bad) - table.failed,
+                "learned_with": "the rows of all three precisions",
                 "holds": "convolutions with activation and residual addition fused, batch 1 to "
                 "128; no pools: these are answered by the roofline",
                 "intervals": "of kernels whose resolution and output channels were both held out",
@@ -75,12 +79,11 @@ def ship(pieces: Pieces, seeds: int, out: Path) -> None:
                 "no whole network was measured",
             },
             held_out=held_out(pieces, precision, seeds),
-            regressor=REGRESSORS[SHIPPED],
+            regressor=regressor,
         )
         predictor.save(out / name)
-        spent = time.perf_counter() - began
         size_mb = (out / name / "model.onnx").stat().st_size / 1e6
-        print(f"{name}: {len(table.kernels):,} rows, {size_mb:.2f} MB, fitted in {spent:.0f} s")
+        print(f"{name}: {len(table.kernels):,} rows, {size_mb:.2f} MB")
 
 
 def main() -> None:

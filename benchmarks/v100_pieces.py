@@ -1,4 +1,4 @@
-"""The pieces of the V100 benchmark: one model, fitted on one split of one table, kept on disk.
+"""The pieces of the V100 benchmark: one model, fitted on one split of the tables, kept on disk.
 
 A piece takes about a minute; the benchmark runs those that are missing, so that it may be
 interrupted, and run in parts.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from v100_baselines import BASELINES
 from v100_splits import Split, split
@@ -23,33 +24,27 @@ from hwnas.latency.predictor import session
 from hwnas.latency.regressors import Mlp, Regressor, Trees
 from hwnas.latency.regressors.base import INPUT
 from hwnas.latency.tables import KernelTable, read
+from hwnas.latency.together import Measured, learn, merged
 from hwnas.store.files import new_folder
 
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 FEATURES = "gpu"
 
 SHIPPED = "perceptrons"
-REGRESSORS: dict[str, Regressor] = {SHIPPED: Mlp(), "trees": Trees(500, 63, 0.15, 10)}
-BLENDED = {SHIPPED: 0.7, "trees": 0.3}
-MODELS = (*REGRESSORS, "blend", *BASELINES)
+PERCEPTRONS = Mlp()
+REGRESSORS: dict[str, Regressor] = {"perceptrons alone": PERCEPTRONS, "trees": Trees(500, 63)}
+MODELS = (SHIPPED, *REGRESSORS, *BASELINES)
 
 Seconds = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Data:
-    """A precision's table as arrays."""
-
-    table: KernelTable
-    columns: Columns
-
-
-@dataclass(frozen=True)
 class HeldOutPiece:
-    """Rows that were held out, what they took and what a model that had not seen them says."""
+    """Kernels that were held out, what they took and what a model that had not seen them says."""
 
     columns: Columns
-    both: NDArray[np.bool_]
+    resolution: NDArray[np.bool_]
+    channels: NDArray[np.bool_]
     measured_s: Seconds
     predicted_s: Seconds
 
@@ -67,64 +62,101 @@ class Pieces:
         self._work = work
 
     @functools.cache  # noqa: B019 (one object a run)
-    def data(self, precision: str) -> Data:
-        table = read(self._data / f"conv_{precision}.csv.gz")
-        return Data(table, from_kernels(table.kernels))
+    def table(self, precision: str) -> KernelTable:
+        return read(self._data / f"conv_{precision}.csv.gz")
 
-    def split(self, precision: str, name: str, seed: int) -> Split:
-        return split(name, self.data(precision).columns, seed)
+    @functools.cached_property
+    def _together(self) -> tuple[Columns, dict[str, NDArray[np.int64]]]:
+        """The distinct kernels of all precisions, and which of them a table's rows are."""
+        kernels, rows = merged([from_kernels(self.table(p).kernels) for p in BYTES])
+        return kernels, dict(zip(BYTES, rows, strict=True))
+
+    def measured(self, precision: str, fitted: NDArray[np.bool_] | None = None) -> Measured:
+        """Return a table's rows, or those whose kernels a split leaves in."""
+        kernels, rows = self._together
+        seconds = self.table(precision).seconds
+        place = rows[precision]
+        keep = np.ones(len(place), dtype=bool) if fitted is None else fitted[place]
+        return Measured(kernels.take(place[keep]), seconds[keep], BYTES[precision])
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def split(self, name: str, seed: int) -> Split:
+        return split(name, self._together[0], seed)
 
     def path(self, precision: str, name: str, seed: int, model: str) -> Path:
-        settings = repr(REGRESSORS.get(model, model))
-        if model in REGRESSORS:
-            one = self.data(precision).columns.take([0])
-            settings += repr(features.build(FEATURES, one, np.ones(1))[0])
+        settings = repr(PERCEPTRONS if model == SHIPPED else REGRESSORS.get(model, model))
+        if model not in BASELINES:
+            settings += repr(features.names(FEATURES))
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        return self._work / f"{precision}-{name}-{seed}-{model}-{digest}"
+        return self._work / f"{name}-{seed}-{precision}-{model}-{digest}.npy"
 
     def missing(self, precision: str, name: str, seed: int, model: str) -> bool:
-        parts = BLENDED if model == "blend" else (model,)
-        return any(not self.path(precision, name, seed, part).exists() for part in parts)
+        return not self.path(precision, name, seed, model).exists()
 
     def get(self, precision: str, name: str, seed: int, model: str) -> HeldOutPiece:
         """Return a piece, running it where it is missing."""
-        found = self.data(precision)
-        held = self.split(precision, name, seed)
-        if model == "blend":
-            logs = sum(
-                share * np.log(self.get(precision, name, seed, part).predicted_s)
-                for part, share in BLENDED.items()
-            )
-            predicted = np.exp(logs)
-        else:
-            path = self.path(precision, name, seed, model)
-            if not path.exists():
-                began = time.process_time()
-                answers = run(model, precision, found, held, seed)
-                with new_folder(path) as folder:
-                    np.save(folder / "predicted.npy", answers)
-                spent = time.process_time() - began
-                print(f"ran {precision} {name} {seed} {model} in {spent:.0f} s", flush=True)
-            predicted = np.load(path / "predicted.npy")
+        held = self.split(name, seed)
+        if self.missing(precision, name, seed, model):
+            began = time.process_time()
+            # What learns the precisions together answers for all of them.
+            precisions = tuple(BYTES) if model == SHIPPED else (precision,)
+            answers = self._run(precisions, held, model, seed)
+            for each, predicted in answers.items():
+                save(self.path(each, name, seed, model), predicted)
+            spent = time.process_time() - began
+            print(f"ran {name} {seed} {' '.join(precisions)} {model} in {spent:.0f} s", flush=True)
+        place = self._together[1][precision]
+        test = held.test[place]
         return HeldOutPiece(
-            found.columns.take(held.test),
-            held.both[held.test],
-            found.table.seconds[held.test],
-            predicted,
+            self._together[0].take(place[test]),
+            held.resolution[place[test]],
+            held.channels[place[test]],
+            self.table(precision).seconds[test],
+            np.load(self.path(precision, name, seed, model)),
         )
 
+    def _run(
+        self, precisions: tuple[str, ...], held: Split, model: str, seed: int
+    ) -> dict[str, Seconds]:
+        """Fit a model to a split's rows; return what it says of those held out."""
+        fitted = [self.measured(p, held.train) for p in precisions]
+        asked = [self.measured(p, held.test).columns for p in precisions]
+        if model in BASELINES:
+            known = fitted[0]
+            answers = BASELINES[model](known.columns, known.seconds, asked[0], seed)
+            return {precisions[0]: answers}
+        if model == SHIPPED:
+            written = [learned.model for learned in learn(fitted, FEATURES, PERCEPTRONS)]
+        else:
+            written = [learn_alone(fitted[0], REGRESSORS[model])]
+        return {
+            precision: seconds(learned, known, columns)
+            for precision, learned, known, columns in zip(
+                precisions, written, fitted, asked, strict=True
+            )
+        }
 
-def run(model: str, precision: str, data: Data, held: Split, seed: int) -> Seconds:
-    """Fit a model to a split's rows and return what it says of those held out."""
-    known, asked = data.columns.take(held.train), data.columns.take(held.test)
-    seconds = data.table.seconds[held.train]
-    if model in BASELINES:
-        return BASELINES[model](known, seconds, asked, seed)
-    peaks = roofline.fit(known, seconds, BYTES[precision])
-    at_peak, of_asked = peaks.seconds(known), peaks.seconds(asked)
-    written = REGRESSORS[model].fit(
-        features.build(FEATURES, known, at_peak)[1], np.log(seconds / at_peak), None
-    )
-    table = features.build(FEATURES, asked, of_asked)[1]
-    (ratio,) = session(written.SerializeToString()).run(None, {INPUT: table})
-    return of_asked * np.exp(ratio[:, 0].astype(np.float64))
+
+def learn_alone(known: Measured, regressor: Regressor) -> onnx.ModelProto:
+    """Return a regressor's model of one table."""
+    peaks = roofline.fit(known.columns, known.seconds, known.bytes_per_value)
+    at_peak = peaks.seconds(known.columns)
+    inputs = features.build(FEATURES, known.columns, at_peak)[1]
+    return regressor.fit(inputs, np.log(known.seconds / at_peak), None)
+
+
+def seconds(model: onnx.ModelProto, known: Measured, asked: Columns) -> Seconds:
+    """Return what a model says that was fitted to `known`."""
+    peaks = roofline.fit(known.columns, known.seconds, known.bytes_per_value)
+    at_peak = peaks.seconds(asked)
+    inputs = features.build(FEATURES, asked, at_peak)[1]
+    (ratio,) = session(model.SerializeToString()).run(None, {INPUT: inputs})
+    return at_peak * np.exp(ratio[:, 0].astype(np.float64))
+
+
+def save(path: Path, values: Seconds) -> None:
+    """Write an array so that it appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part.npy")
+    np.save(beside, values)
+    beside.replace(path)

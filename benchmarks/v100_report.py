@@ -17,12 +17,16 @@ DEPTHWISE = CLASSES.index("depthwise")
 
 # Held-out set -> the split it comes from, and which of its rows.
 SETS: dict[str, tuple[str, Rows]] = {
-    "random tenth": ("random", lambda p: np.ones_like(p.both)),
+    "random tenth": ("random", lambda p: np.ones_like(p.channels)),
     "random tenth, depthwise": ("random", lambda p: p.columns.kind == DEPTHWISE),
-    "four resolutions": ("resolutions", lambda p: np.ones_like(p.both)),
-    "four channel counts": ("channels", lambda p: np.ones_like(p.both)),
-    "off the grid, one or both": ("off-grid", lambda p: np.ones_like(p.both)),
-    "off the grid, both": ("off-grid", lambda p: p.both),
+    "off the grid, resolution only": ("off-grid", lambda p: p.resolution & ~p.channels),
+    "off the grid, channels only": ("off-grid", lambda p: p.channels & ~p.resolution),
+    "off the grid, one or both": ("off-grid", lambda p: np.ones_like(p.channels)),
+    "off the grid, both": ("off-grid", lambda p: p.resolution & p.channels),
+    "off the grid, both, depthwise": (
+        "off-grid",
+        lambda p: p.resolution & p.channels & (p.columns.kind == DEPTHWISE),
+    ),
 }
 INTERVALS = "off the grid, both"
 CONFIDENCE = 0.9

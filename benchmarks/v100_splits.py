@@ -1,4 +1,8 @@
-"""How the V100 tables are split into rows to fit on and rows to be judged on."""
+"""How the V100 tables are split into rows to fit on and rows to be judged on.
+
+A split is drawn on the distinct kernels of all precisions together: what is held out of one
+precision is held out of the others too, so that no model has seen it in any.
+"""
 
 from __future__ import annotations
 
@@ -12,51 +16,48 @@ from hwnas.latency.columns import Columns
 
 Mask = NDArray[np.bool_]
 REMOVED = 4
-LEAST_ROWS = 100
-"""A resolution of fewer rows is no level of the grid."""
+LEAST_ROWS = 1000
+"""A size of fewer kernels is no level of the grid."""
+
+NEAR = 1.15
+"""Resolutions within this factor of a removed one are removed too."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to fit on and rows to be judged on; `both` of the latter lie off the grid twice."""
+    """Kernels to fit on and kernels to be judged on, and what of the latter was removed whole."""
 
     train: Mask
     test: Mask
-    both: Mask
+    resolution: Mask
+    channels: Mask
 
 
 def random_rows(c: Columns, rng: np.random.Generator) -> Split:
-    """Hold a tenth of the rows out."""
+    """Hold a tenth of the kernels out."""
     held = np.zeros(len(c), dtype=bool)
     held[rng.permutation(len(c))[: len(c) // 10]] = True
-    return Split(~held, held, held)
-
-
-def resolutions(c: Columns, rng: np.random.Generator) -> Split:
-    """Hold four interior resolutions out, with every row of theirs."""
-    held = np.isin(c.in_height, _interior(c.in_height, rng))
-    return Split(~held, held, held)
-
-
-def channels(c: Columns, rng: np.random.Generator) -> Split:
-    """Hold four interior channel counts out, with every row that has one, in or out."""
-    removed = _interior(c.out_channels, rng)
-    held = np.isin(c.out_channels, removed) | np.isin(c.in_channels, removed)
-    return Split(~held, held, held)
+    none = np.zeros_like(held)
+    return Split(~held, held, none, none)
 
 
 def off_grid(c: Columns, rng: np.random.Generator) -> Split:
-    """Hold four interior resolutions and four interior output-channel counts out together."""
-    sizes = np.isin(c.in_height, _interior(c.in_height, rng))
+    """Hold four interior resolutions and four interior output-channel counts out together.
+
+    FP32 was measured at other resolutions than FP16 and INT8. Each drawn resolution takes along
+    those that are near it, about one of each grid.
+    """
+    drawn = _interior(c.in_height, rng)
+    distance = np.abs(np.log(c.in_height[:, None] / drawn)).min(axis=1)
+    sizes = distance < np.log(NEAR)
     counts = np.isin(c.out_channels, _interior(c.out_channels, rng))
-    return Split(~(sizes | counts), sizes | counts, sizes & counts)
+    held = sizes | counts
+    return Split(~held, held, sizes, counts)
 
 
 SPLITS: dict[str, Callable[[Columns, np.random.Generator], Split]] = {
     "random": random_rows,
     "off-grid": off_grid,
-    "resolutions": resolutions,
-    "channels": channels,
 }
 
 
@@ -66,13 +67,17 @@ def split(name: str, columns: Columns, seed: int) -> Split:
 
 
 def _interior(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return four levels of a grid, neither an end nor next to one another.
+    """Return four levels of a grid, none of them an end, each well apart from the others.
 
-    Each then leaves a gap of two steps of the grid: twice the distance at which a search asks.
+    With their neighbours left in, each leaves a gap of two steps of the grid: about twice the
+    distance at which a search asks.
     """
     levels, counts = np.unique(values, return_counts=True)
     levels = levels[counts >= LEAST_ROWS]
+    inner = levels[(levels > NEAR * levels[0]) & (levels < levels[-1] / NEAR)]
+    places = np.arange(len(inner))
     while True:
-        chosen = np.sort(rng.choice(np.arange(1, len(levels) - 1), REMOVED, replace=False))
-        if np.diff(chosen).min() > 1:
-            return levels[chosen]
+        chosen = np.sort(rng.choice(places, REMOVED, replace=False))
+        apart = inner[chosen][1:] / inner[chosen][:-1]
+        if np.diff(chosen).min() > 1 and apart.min() > NEAR**2:
+            return inner[chosen]

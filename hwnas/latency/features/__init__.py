@@ -5,7 +5,7 @@ No feature names a size value; alignment and tiling appear as the share of work 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 
 import numpy as np
@@ -17,10 +17,6 @@ from .cpu import cpu
 from .gpu import gpu
 
 FEATURE_SETS: dict[str, Callable[[Columns, Column], Iterator[Feature]]] = {"cpu": cpu, "gpu": gpu}
-
-
-REPEATING = ("padding", "filling")
-"""Parts of the names of features that rise and fall again as a size grows."""
 
 
 def build(
@@ -39,8 +35,3 @@ def names(feature_set: str) -> list[str]:
     one = np.ones(1)
     columns = Columns(np.zeros(1, dtype=np.int8), *([one] * (len(fields(Columns)) - 1)))
     return build(feature_set, columns, one)[0]
-
-
-def repeating(names: Sequence[str]) -> tuple[int, ...]:
-    """Return which features rise and fall again as a size grows: together they betray a size."""
-    return tuple(i for i, name in enumerate(names) if any(part in name for part in REPEATING))

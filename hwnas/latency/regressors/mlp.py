@@ -5,6 +5,7 @@ that were measured. Fitting needs torch, predicting does not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,7 @@ class Mlp:
         learning_rate: AdamW's greatest; it rises over the first fifth and falls to zero.
         muon_rate: Muon's greatest.
         weight_decay: AdamW's; Muon's is five times as large.
-        hidden_inputs: inputs that are hidden from a step at times, each for itself: replaced by
-            their mean. What a few of them together betray, such as which of the measured sizes a
-            row has, is then not relied upon.
-        hidden_share: how often.
-        seed: of weights, order and what is hidden; the fit is the same to the bit.
+        seed: of the weights and the order of rows; the fit is the same to the bit.
     """
 
     width: int = 192
@@ -56,8 +53,6 @@ class Mlp:
     learning_rate: float = 3e-3
     muon_rate: float = 0.02
     weight_decay: float = 0.01
-    hidden_inputs: tuple[int, ...] = ()
-    hidden_share: float = 0.0
     seed: int = 0
 
     def fit(self, table: Table, target: Target, weight: Target | None) -> onnx.ModelProto:
@@ -66,31 +61,67 @@ class Mlp:
         Raises:
             DeviceUnavailableError: torch is not installed.
         """
+        counts = np.ones(len(target)) if weight is None else weight
+        return self.fit_several(table, target[:, None], counts[:, None])[0]
+
+    def fit_several(self, table: Table, targets: Target, weights: Target) -> list[onnx.ModelProto]:
+        """Return one model for each of several targets; they share all but the last layer.
+
+        Args:
+            table: features [kernels, features].
+            targets: of each kernel [kernels, targets]; NaN where it was not measured.
+            weights: what each target counts [kernels, targets].
+
+        Raises:
+            DeviceUnavailableError: torch is not installed.
+        """
         low, high = table.min(axis=0), table.max(axis=0)
         mean, deviation = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
         deviation = np.where(deviation > 1e-6, deviation, 1.0)
-        centre, scale = float(target.mean()), float(target.std()) or 1.0
+        measured = np.isfinite(targets)
+        centre, scale = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        counts = np.where(measured, weights, 0.0)
+        counts /= counts.sum(axis=0) / measured.sum(axis=0)
         inputs = ((table - mean) / deviation).astype(np.float32)
-        goals = ((target - centre) / scale).astype(np.float32)
-        counts = np.ones(len(goals)) if weight is None else weight / weight.mean()
-        members = train(self, inputs, goals, counts.astype(np.float32))
-        # The model takes features and returns the target as they are: both changes of scale are
-        # written into the outer layers.
-        written_members = []
-        for (first, bias), *inner, (last, last_bias) in members:
-            first64 = first / deviation[:, None]
-            bias = (bias - mean @ first64).astype(np.float32)
-            outer = (last * scale).astype(np.float32), (last_bias * scale + centre).astype("f4")
-            written_members.append([(first64.astype(np.float32), bias), *inner, outer])
-        model = to_onnx(written_members, low, high)
-        check_same(model, table, lambda some: predict(written_members, low, high, some))
-        return model
+        goals = np.where(measured, (targets - centre) / scale, 0.0).astype(np.float32)
+        fitted = train(self, inputs, goals, counts.astype(np.float32))
+        models = []
+        for k in range(targets.shape[1]):
+            members = [_in_units(m, mean, deviation, k, centre[k], scale[k]) for m in fitted]
+            model = to_onnx(members, low, high)
+            check_same(model, table, partial(predict, members, low, high))
+            models.append(model)
+        return models
+
+
+def _in_units(
+    layers: list[Layer], mean: Any, deviation: Any, k: int, centre: float, scale: float
+) -> list[Layer]:
+    """Return a member that takes features and returns its k-th target as they are.
+
+    Both changes of scale are written into the outer layers.
+    """
+    (first, bias), *inner, (last, last_bias) = layers
+    first64 = first / deviation[:, None]
+    outer = (
+        (first64, bias - mean @ first64),
+        (last[:, k : k + 1] * scale, last_bias[k : k + 1] * scale + centre),
+    )
+    opening, closing = ((w.astype(np.float32), b.astype(np.float32)) for w, b in outer)
+    return [opening, *inner, closing]
 
 
 def train(
     settings: Mlp, inputs: Table, goals: NDArray[np.float32], counts: NDArray[np.float32]
 ) -> list[list[Layer]]:
     """Return the layers of each member, fitted to standardised rows.
+
+    Args:
+        settings: sizes and rates.
+        inputs: rows [rows, features].
+        goals: targets [rows, targets].
+        counts: what each target of a row counts [rows, targets]; zero where it is not known.
 
     Raises:
         DeviceUnavailableError: torch is not installed.
@@ -107,12 +138,10 @@ def train(
     torch.set_num_threads(1)  # sums in one order: the same bits whatever the machine is doing
     try:
         rng = np.random.default_rng(settings.seed)
-        generator = torch.Generator().manual_seed(settings.seed)
-        maskable = list(settings.hidden_inputs)
         x, y, w = (torch.from_numpy(array) for array in (inputs, goals, counts))
         parameters = [
             torch.from_numpy(array).requires_grad_()
-            for array in _initial(settings, x.shape[1], rng)
+            for array in _initial(settings, x.shape[1], y.shape[1], rng)
         ]
         averages = [p.detach().clone() for p in parameters]
         hidden_weights = parameters[2:-2:2]
@@ -137,14 +166,11 @@ def train(
             rate = _schedule(step / total)
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
             hidden = x[chosen]
-            if settings.hidden_share:
-                shown = torch.rand((*chosen.shape, len(maskable)), generator=generator)
-                hidden[..., maskable] *= shown >= settings.hidden_share
             for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
                 hidden = functional.silu(torch.baddbmm(biases, hidden, weights))
-            answers = torch.baddbmm(parameters[-1], hidden, parameters[-2])[..., 0]
+            answers = torch.baddbmm(parameters[-1], hidden, parameters[-2])
             losses = functional.smooth_l1_loss(answers, y[chosen], beta=0.1, reduction="none")
-            loss = (losses * w[chosen]).mean(dim=1).sum()
+            loss = ((losses * w[chosen]).sum(dim=(1, 2)) / w[chosen].sum(dim=(1, 2))).sum()
             for parameter in parameters:
                 parameter.grad = None
             loss.backward()  # type: ignore[no-untyped-call]
@@ -185,10 +211,12 @@ def orthogonal(matrices: Any, steps: int = 5) -> Any:
     return x
 
 
-def _initial(settings: Mlp, features: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+def _initial(
+    settings: Mlp, features: int, targets: int, rng: np.random.Generator
+) -> list[NDArray[np.float32]]:
     """Return weights [members, inputs, outputs] (He et al. 2015) and biases, layer by layer."""
     arrays = []
-    sizes = [features, *[settings.width] * settings.layers, 1]
+    sizes = [features, *[settings.width] * settings.layers, targets]
     for i, (into, out) in enumerate(pairwise(sizes)):
         # The last layer starts small, near the mean of the target.
         scale = np.sqrt(2 / into) * (0.1 if i == settings.layers else 1.0)
