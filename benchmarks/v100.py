@@ -23,12 +23,11 @@ from pathlib import Path
 
 import platformdirs
 from v100_networks import network_reports
-from v100_pieces import BYTES, FEATURES, MODELS, PERCEPTRONS, SHIPPED, Pieces
+from v100_pieces import BYTES, FEATURES, MODELS, SHIPPED, Pieces
 from v100_report import coverage_report, held_out, sums_report, table_report
 from v100_splits import SPLITS
 
 from hwnas.latency.fitting import fit
-from hwnas.latency.together import learn
 
 
 def missing(pieces: Pieces, seeds: int) -> Iterator[tuple[str, str, int, str]]:
@@ -50,12 +49,8 @@ def run(pieces: Pieces, seeds: int, minutes: float) -> None:
 
 def ship(pieces: Pieces, seeds: int, out: Path) -> None:
     """Fit the shipped predictors to all rows."""
-    began = time.perf_counter()
-    tables = [pieces.measured(precision) for precision in BYTES]
-    learned = learn(tables, FEATURES, PERCEPTRONS)
-    print(f"fitted in {time.perf_counter() - began:.0f} s")
-    for precision, measured, regressor in zip(BYTES, tables, learned, strict=True):
-        table = pieces.table(precision)
+    for precision, regressor in pieces.shipped().items():
+        table, measured = pieces.table(precision), pieces.measured(precision)
         name = f"v100-trt-{precision}"
         predictor = fit(
             measured.columns,

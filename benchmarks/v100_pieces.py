@@ -24,15 +24,14 @@ from hwnas.latency.predictor import session
 from hwnas.latency.regressors import Mlp, Regressor, Trees
 from hwnas.latency.regressors.base import INPUT
 from hwnas.latency.tables import KernelTable, read
-from hwnas.latency.together import Measured, learn, merged
-from hwnas.store.files import new_folder
+from hwnas.latency.together import Learned, Measured, learn, merged
 
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 FEATURES = "gpu"
 
-SHIPPED = "perceptrons"
-PERCEPTRONS = Mlp()
-REGRESSORS: dict[str, Regressor] = {"perceptrons alone": PERCEPTRONS, "trees": Trees(500, 63)}
+SHIPPED = "perceptron"
+PERCEPTRON = Mlp()
+REGRESSORS: dict[str, Regressor] = {"perceptron alone": PERCEPTRON, "trees": Trees(500, 63)}
 MODELS = (SHIPPED, *REGRESSORS, *BASELINES)
 
 Seconds = NDArray[np.float64]
@@ -84,7 +83,7 @@ class Pieces:
         return split(name, self._together[0], seed)
 
     def path(self, precision: str, name: str, seed: int, model: str) -> Path:
-        settings = repr(PERCEPTRONS if model == SHIPPED else REGRESSORS.get(model, model))
+        settings = repr(PERCEPTRON if model == SHIPPED else REGRESSORS.get(model, model))
         if model not in BASELINES:
             settings += repr(features.names(FEATURES))
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
@@ -115,6 +114,18 @@ class Pieces:
             np.load(self.path(precision, name, seed, model)),
         )
 
+    def shipped(self) -> dict[str, Learned]:
+        """Return what is learned from all rows, learning it where it is missing."""
+        paths = {p: self.path(p, "all", 0, SHIPPED).with_suffix(".onnx") for p in BYTES}
+        if not all(path.exists() for path in paths.values()):
+            began = time.process_time()
+            learned = learn([self.measured(p) for p in BYTES], FEATURES, PERCEPTRON)
+            self._work.mkdir(parents=True, exist_ok=True)
+            for path, each in zip(paths.values(), learned, strict=True):
+                path.write_bytes(each.model.SerializeToString())
+            print(f"learned all rows in {time.process_time() - began:.0f} s", flush=True)
+        return {p: Learned(onnx.load(path)) for p, path in paths.items()}
+
     def _run(
         self, precisions: tuple[str, ...], held: Split, model: str, seed: int
     ) -> dict[str, Seconds]:
@@ -126,7 +137,7 @@ class Pieces:
             answers = BASELINES[model](known.columns, known.seconds, asked[0], seed)
             return {precisions[0]: answers}
         if model == SHIPPED:
-            written = [learned.model for learned in learn(fitted, FEATURES, PERCEPTRONS)]
+            written = [learned.model for learned in learn(fitted, FEATURES, PERCEPTRON)]
         else:
             written = [learn_alone(fitted[0], REGRESSORS[model])]
         return {

@@ -87,6 +87,20 @@ def test_fitting_leaves_torch_as_it_was() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_targets_share_what_they_have_in_common() -> None:
+    """A target that few rows know profits from one that all know."""
+    features, target = table(4000)
+    asked, answer = table(500, seed=1)
+    few = np.where(np.arange(4000) % 40 == 0, 3 * target - 1, np.nan)
+    both = np.stack([target, few], axis=1)
+    one, other = SMALL.fit_several(features, both, np.ones_like(both))
+    assert np.sqrt(np.mean((answers(one, asked) - answer) ** 2)) < 0.1 * target.std()
+    error = np.sqrt(np.mean((answers(other, asked) - (3 * answer - 1)) ** 2))
+    known = np.isfinite(few)
+    alone = SMALL.fit(features[known], few[known], None)
+    assert error < 0.5 * np.sqrt(np.mean((answers(alone, asked) - (3 * answer - 1)) ** 2))
+
+
 def test_beyond_the_fitted_rows_the_answer_stays() -> None:
     features, target = table(1000)
     model = SMALL.fit(features, target, None)

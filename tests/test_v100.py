@@ -21,6 +21,7 @@ from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
 
 PRECISIONS = ("fp32", "fp16", "int8")
+FLAGS = ("kernel_area", "stride", "fused_add", "is_depthwise", "window_exceeds_map")
 each_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 
@@ -162,4 +163,4 @@ def test_features_are_smooth_and_name_no_size() -> None:
         if "padding" in name or "filling" in name:
             assert (values >= 0).all() and (values <= 1).all(), name
         elif not name.startswith("log_"):
-            assert name in ("kernel_area", "stride", "fused_add", "is_depthwise")
+            assert name in FLAGS

@@ -22,11 +22,9 @@ Narrow = NDArray[np.float32]
 def gpu(c: Columns, roofline_s: Column) -> Iterator[Feature]:
     """Yield sizes, work and intensity, alignment to tensor cores, and the filling of waves by tile.
 
-    None depends on the roofline, so that precisions share them (`together`). The padding of maps is
-    not told: the regressor would know each measured resolution by it. Maps count by the side of a
-    square of the same area. Everything is computed in single
-    precision, in which features are kept: a logarithm is then several times quicker, and those of
-    products are sums of a few.
+    None depends on the roofline, so that precisions share them (`together`). Maps count by the side
+    of a square of the same area. Everything is computed in single precision, in which features are
+    kept: a logarithm is then several times quicker, and those of products are sums of a few.
     """
     batch, in_channels, out_channels = (_log(v) for v in (c.batch, c.in_channels, c.out_channels))
     map_in, map_out = _log(c.in_height * c.in_width), _log(c.out_height * c.out_width)
@@ -66,6 +64,11 @@ def gpu(c: Columns, roofline_s: Column) -> Iterator[Feature]:
     for width in (8, 16, 32, 64, 128):
         yield f"out_padding_{width}", _padding(out, width)
     yield "depth_padding_32", _padding(_narrow(c.depth), 32)
+    yield "map_in_padding_8", _padding(_narrow(c.in_height * c.in_width), 8)
+    yield "map_out_padding_8", _padding(_narrow(c.out_height * c.out_width), 8)
+    # An odd height or width leaves half of the last pair of rows or columns unused.
+    odd = _padding(_narrow(c.in_height), 2) + _padding(_narrow(c.in_width), 2)
+    yield "side_padding_2", odd / 2
     positions = _narrow(c.rows)
     for height, width in TILES:
         blocks = np.ceil(positions * np.float32(1 / height)) * np.ceil(out * np.float32(1 / width))

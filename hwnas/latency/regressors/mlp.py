@@ -45,13 +45,13 @@ class Mlp:
         seed: of the weights and the order of rows; the fit is the same to the bit.
     """
 
-    width: int = 192
+    width: int = 256
     layers: int = 3
-    members: int = 3
+    members: int = 1
     epochs: int = 20
-    batch: int = 1024
-    learning_rate: float = 3e-3
-    muon_rate: float = 0.02
+    batch: int = 2048
+    learning_rate: float = 5e-3
+    muon_rate: float = 0.03
     weight_decay: float = 0.01
     seed: int = 0
 
