@@ -1,4 +1,4 @@
-"""Fitting a predictor: roofline, boosted residual, overhead, intervals, held-out accuracy."""
+"""Fitting a predictor: roofline, learned residual, overhead, intervals, held-out accuracy."""
 
 from __future__ import annotations
 
