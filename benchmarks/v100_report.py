@@ -22,11 +22,11 @@ SETS: dict[str, tuple[str, Rows]] = {
     "off the grid, resolution only": ("off-grid", lambda p: p.resolution & ~p.channels),
     "off the grid, channels only": ("off-grid", lambda p: p.channels & ~p.resolution),
     "off the grid, one or both": ("off-grid", lambda p: np.ones_like(p.channels)),
-    "off the grid, both": ("off-grid", lambda p: p.resolution & p.channels),
     "off the grid, both, depthwise": (
         "off-grid",
         lambda p: p.resolution & p.channels & (p.columns.kind == DEPTHWISE),
     ),
+    "off the grid, both": ("off-grid", lambda p: p.resolution & p.channels),
 }
 INTERVALS = "off the grid, both"
 CONFIDENCE = 0.9
