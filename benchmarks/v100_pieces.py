@@ -30,7 +30,7 @@ BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 FEATURES = "gpu"
 
 SHIPPED = "perceptron"
-PERCEPTRON = Mlp()
+PERCEPTRON = Mlp(hidden_inputs=features.repeating(FEATURES), hidden_share=0.15)
 REGRESSORS: dict[str, Regressor] = {"perceptron alone": PERCEPTRON, "trees": Trees(500, 63)}
 MODELS = (SHIPPED, *REGRESSORS, *BASELINES)
 

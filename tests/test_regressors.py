@@ -116,6 +116,24 @@ def test_weights_pull_the_fit() -> None:
     assert answers(SMALL.fit(features, target, 21 - heavy), features).mean() < -0.5
 
 
+def test_a_hidden_input_is_not_relied_upon() -> None:
+    """An input that names each row of a few is a shortcut; hidden at times, it is used less."""
+    rng = np.random.default_rng(0)
+    useful = rng.uniform(-1, 1, (2000, 1))
+    shortcut = np.sin(40 * useful) + 0.01 * rng.standard_normal((2000, 1))
+    features = np.concatenate([useful, useful + 0.3 * shortcut], axis=1).astype(np.float32)
+    asked = features.copy()
+    asked[:, 1] = rng.permutation(asked[:, 1])
+
+    def change(model: Any) -> float:
+        return float(np.abs(answers(model, asked) - answers(model, features)).mean())
+
+    target = useful[:, 0] + shortcut[:, 0]
+    open_to_all = SMALL.fit(features, target, None)
+    hiding = Mlp(**{**SMALL.__dict__, "hidden_inputs": (1,), "hidden_share": 0.7})
+    assert change(hiding.fit(features, target, None)) < 0.8 * change(open_to_all)
+
+
 def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 

@@ -18,6 +18,9 @@ from .gpu import gpu
 
 FEATURE_SETS: dict[str, Callable[[Columns, Column], Iterator[Feature]]] = {"cpu": cpu, "gpu": gpu}
 
+REPEATING = ("padding", "filling")
+"""Parts of the names of features that rise and fall again as a size grows."""
+
 
 def build(
     feature_set: str, columns: Columns, roofline_s: Column
@@ -35,3 +38,9 @@ def names(feature_set: str) -> list[str]:
     one = np.ones(1)
     columns = Columns(np.zeros(1, dtype=np.int8), *([one] * (len(fields(Columns)) - 1)))
     return build(feature_set, columns, one)[0]
+
+
+def repeating(feature_set: str) -> tuple[int, ...]:
+    """Return which features rise and fall again as a size grows: together they betray a size."""
+    told = enumerate(names(feature_set))
+    return tuple(i for i, name in told if any(part in name for part in REPEATING))

@@ -42,7 +42,11 @@ class Mlp:
         learning_rate: AdamW's greatest; it rises over the first fifth and falls to zero.
         muon_rate: Muon's greatest.
         weight_decay: AdamW's; Muon's is five times as large.
-        seed: of the weights and the order of rows; the fit is the same to the bit.
+        hidden_inputs: inputs that are hidden from a step at times, each for itself: replaced by
+            their mean. What a few of them together betray, such as which of the measured sizes a
+            row has, is then not relied upon.
+        hidden_share: how often.
+        seed: of weights, order and what is hidden; the fit is the same to the bit.
     """
 
     width: int = 256
@@ -53,6 +57,8 @@ class Mlp:
     learning_rate: float = 5e-3
     muon_rate: float = 0.03
     weight_decay: float = 0.01
+    hidden_inputs: tuple[int, ...] = ()
+    hidden_share: float = 0.0
     seed: int = 0
 
     def fit(self, table: Table, target: Target, weight: Target | None) -> onnx.ModelProto:
@@ -138,6 +144,8 @@ def train(
     torch.set_num_threads(1)  # sums in one order: the same bits whatever the machine is doing
     try:
         rng = np.random.default_rng(settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        maskable = list(settings.hidden_inputs)
         x, y, w = (torch.from_numpy(array) for array in (inputs, goals, counts))
         parameters = [
             torch.from_numpy(array).requires_grad_()
@@ -166,6 +174,9 @@ def train(
             rate = _schedule(step / total)
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
             hidden = x[chosen]
+            if settings.hidden_share:
+                shown = torch.rand((*chosen.shape, len(maskable)), generator=generator)
+                hidden[..., maskable] *= shown >= settings.hidden_share
             for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
                 hidden = functional.silu(torch.baddbmm(biases, hidden, weights))
             answers = torch.baddbmm(parameters[-1], hidden, parameters[-2])
