@@ -31,7 +31,7 @@ FEATURES = "gpu"
 
 SHIPPED = "perceptron"
 PERCEPTRON = Mlp(hidden_inputs=features.repeating(FEATURES), hidden_share=0.15)
-REGRESSORS: dict[str, Regressor] = {"perceptron alone": PERCEPTRON, "trees": Trees(500, 63)}
+REGRESSORS: dict[str, Regressor] = {"trees": Trees(500, 63)}
 MODELS = (SHIPPED, *REGRESSORS, *BASELINES)
 
 Seconds = NDArray[np.float64]
