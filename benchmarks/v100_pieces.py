@@ -31,8 +31,10 @@ FEATURES = "gpu"
 
 SHIPPED = "perceptron"
 PERCEPTRON = Mlp(hidden_inputs=features.repeating(FEATURES), hidden_share=0.15)
+# Learned from all precisions at once.
+TOGETHER = {SHIPPED: PERCEPTRON, "nothing hidden": Mlp()}
 REGRESSORS: dict[str, Regressor] = {"trees": Trees(500, 63)}
-MODELS = (SHIPPED, *REGRESSORS, *BASELINES)
+MODELS = (*TOGETHER, *REGRESSORS, *BASELINES)
 
 Seconds = NDArray[np.float64]
 
@@ -83,11 +85,11 @@ class Pieces:
         return split(name, self._together[0], seed)
 
     def path(self, precision: str, name: str, seed: int, model: str) -> Path:
-        settings = repr(PERCEPTRON if model == SHIPPED else REGRESSORS.get(model, model))
+        settings = repr(TOGETHER.get(model, REGRESSORS.get(model, model)))
         if model not in BASELINES:
             settings += repr(features.names(FEATURES))
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        return self._work / f"{name}-{seed}-{precision}-{model}-{digest}.npy"
+        return self._work / f"{name}-{seed}-{precision}-{model.replace(' ', '-')}-{digest}.npy"
 
     def missing(self, precision: str, name: str, seed: int, model: str) -> bool:
         return not self.path(precision, name, seed, model).exists()
@@ -98,7 +100,7 @@ class Pieces:
         if self.missing(precision, name, seed, model):
             began = time.process_time()
             # What learns the precisions together answers for all of them.
-            precisions = tuple(BYTES) if model == SHIPPED else (precision,)
+            precisions = tuple(BYTES) if model in TOGETHER else (precision,)
             answers = self._run(precisions, held, model, seed)
             for each, predicted in answers.items():
                 save(self.path(each, name, seed, model), predicted)
@@ -136,8 +138,8 @@ class Pieces:
             known = fitted[0]
             answers = BASELINES[model](known.columns, known.seconds, asked[0], seed)
             return {precisions[0]: answers}
-        if model == SHIPPED:
-            written = [learned.model for learned in learn(fitted, FEATURES, PERCEPTRON)]
+        if model in TOGETHER:
+            written = [learned.model for learned in learn(fitted, FEATURES, TOGETHER[model])]
         else:
             written = [learn_alone(fitted[0], REGRESSORS[model])]
         return {
