@@ -23,6 +23,7 @@ NETWORKS = ("resnet50", "resnet101", "maedet-s", "maedet-m", "maedet-l", "mobile
 BATCHES = (1, 2, 8, 16, 24, 32, 48, 64, 96, 128, 256)
 SIZES: tuple[Size, ...] = ((224, 224), (480, 480), (384, 1280), (1280, 384), (1280, 1280))
 DEFAULT_BATCH, DEFAULT_SIZE = 32, (480, 480)
+SWEPT = ("resnet50", "maedet-m")
 SWEEP = range(-64, 72, 8)
 """Channels added to a width of a network."""
 
@@ -100,7 +101,7 @@ def _steps(predictors: dict[str, Predictor]) -> str:
     for precision, predictor in predictors.items():
         of_network = max(
             float(np.abs(np.diff(np.log(width_sweep(predictor, zoo.get(name))), axis=1)).max())
-            for name in NETWORKS
+            for name in SWEPT
         )
         changes = np.diff(np.log(kernel_sweep(predictor)), axis=1)
         lines.append(
