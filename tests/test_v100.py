@@ -114,13 +114,13 @@ def test_every_convolution_takes_a_sane_time(
 def test_a_step_of_channels_changes_little(
     precision: str, side: int, into: int, kernel: int, batch: int
 ) -> None:
-    """Where the default asks: from 64 channels, 8 more never cost or save as much again."""
+    """Where the default asks: from 64 channels, 8 more change a kernel by less than 2.5 times."""
     size, sides = (side, side), (kernel, kernel)
     kernels = [
         Kernel("conv", batch, 8 * into, size, out, size, sides) for out in range(64, 1032, 8)
     ]
     told = shipped(precision).seconds(from_kernels(kernels))
-    assert np.abs(np.diff(np.log(told))).max() < np.log(2.0)
+    assert np.abs(np.diff(np.log(told))).max() < np.log(2.5)
     # Over a doubling it grows, whatever single steps do.
     assert (told[2 * 8 :: 8][: len(told) // 2] > 0).all()
 
