@@ -38,6 +38,10 @@ class DeviceUnavailableError(HwnasError):
     exit_code = 4
 
 
+class DeviceLostError(DeviceUnavailableError):
+    """The device went away half-way: a cable, a network, a driver. What was journalled is kept."""
+
+
 class TooNoisyError(HwnasError):
     """The machine was too busy for the measurement to be trusted."""
 

@@ -174,6 +174,9 @@ def test_kernels_add_up_to_their_network() -> None:
 class MadeUpDevice:
     """Answers at once: every kernel takes a microsecond per thousand weights."""
 
+    resource = "made-up"
+    tells_kernels = True
+
     def __init__(self, slow_spells: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.spell = 0
         self.slow = slow_spells

@@ -24,7 +24,8 @@ COMMANDS = {
     "evaluate": "how good a predictor is, on your rows",
     "show": "an architecture: shape, costs, entropy; or a space",
     "zoo": "known architectures",
-    "devices": "known devices",
+    "devices": "known devices: list, show, check, add",
+    "doctor": "which devices can be reached, what is missing",
 }
 
 

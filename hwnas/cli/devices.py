@@ -1,4 +1,4 @@
-"""`hwnas devices`: known devices."""
+"""`hwnas devices`: known devices, and new ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .render import emit, table
 
 @click.group("devices")
 def command() -> None:
-    """List and show known devices."""
+    """List, show, check and add devices."""
 
 
 @command.command("list")
@@ -54,3 +54,43 @@ def show(name: str, as_json: bool) -> None:
         ]
         lines += [f"{key}: {value}" for key, value in card.provenance.items()]
     emit(document, "\n".join(lines), as_json)
+
+
+@command.command("check")
+@click.argument("name", metavar="NAME|CONNECTION")
+@json_option
+def check(name: str, as_json: bool) -> None:
+    """Connect to a device and run the smallest network on it."""
+    from ..units import format_seconds
+    from ..workflows.devices import check as checked
+
+    told = checked(name)
+    kernels = f"{told['kernels']} kernels told apart" if told["kernels"] else "whole networks only"
+    advice = (
+        "it has a predictor"
+        if told["predictor"]
+        else f"no predictor yet: hwnas profile --device {told['connection']}"
+    )
+    lines = [f"{told['device']} runs: {format_seconds(told['latency_s'])}, {kernels}; {advice}"]
+    lines += [f"{key:12} {value}" for key, value in told["environment"].items()]
+    emit(told, "\n".join(lines), as_json)
+
+
+@command.command("add")
+@click.argument("connection")
+@click.option("--name", default="", help="What to call it; by default as its connection.")
+@click.option("--threads", type=int, help="Of a network; by default one.")
+@click.option("--precision", metavar="fp32|int8", help="By default fp32.")
+@json_option
+def add(
+    connection: str, name: str, threads: int | None, precision: str | None, as_json: bool
+) -> None:
+    """Put a device on your shelf without measuring it: cpu, openvino, onnxruntime:xnnpack ...
+
+    'hwnas measure' then takes its name; 'hwnas profile' fits a predictor to it.
+    """
+    from ..workflows.devices import add as added
+
+    called, path = added(connection, name, threads, precision)
+    document = {"schema": "hwnas.device-added/1", "device": called, "path": str(path)}
+    emit(document, f"{called} written to {path}", as_json)

@@ -17,6 +17,9 @@ CONTENDED = 1.03
 SLOWED = 1.15
 """Pace above which something outside the system slowed the core down: see `Pace`."""
 
+UNKNOWN = "unknown"
+CPU_FREQUENCY = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -128,13 +131,28 @@ class KernelTiming:
 
 
 def environment() -> dict[str, Any]:
-    """Return what a measurement on this machine depends on."""
+    """Return what a measurement on this machine depends on; `unknown` what it does not tell."""
     return {
         "cpu": _cpu_model(),
         "cpus": os.cpu_count() or 0,
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
+        "clock": _clock(),
+        "power_mode": _first_line(CPU_FREQUENCY / "scaling_governor") or UNKNOWN,
     }
+
+
+def _clock() -> str:
+    """Return the highest clock that the system allows."""
+    limit = _first_line(CPU_FREQUENCY / "scaling_max_freq")
+    return f"at most {int(limit) / 1000:.0f} MHz" if limit.isdecimal() else UNKNOWN
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except OSError:
+        return ""
 
 
 def _cpu_model() -> str:
@@ -144,4 +162,4 @@ def _cpu_model() -> str:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or "unknown"
+    return platform.processor() or UNKNOWN

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..architecture import lower, spaces
-from ..errors import HwnasError
+from ..errors import UsageError
 from ..lowering.kernels import Fusion
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
-from .measurement import CONTENDED, SLOWED, KernelTiming, Measurement, Pace, environment
+from . import spec
+from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
+from .measurement import KernelTiming, Measurement
+from .spec import DeviceSpec
 
 if TYPE_CHECKING:
     import onnxruntime
 
-WARM_UP = 1
-CALM_RUNS = 5
-MOST_RUNS = 20
 
-
-class OnnxRuntimeCpu:
+class OnnxRuntimeCpu(LocalRuntime):
     """Runs ONNX models on this machine's processor.
 
     Threads do not spin and onnxruntime's telemetry is off, so that CPU time is the model's.
@@ -38,27 +33,30 @@ class OnnxRuntimeCpu:
         threads: threads that a network runs on.
         precision: `fp32`, or `int8`: float models are then quantised before they run.
         optimization: onnxruntime's level of graph optimisation, `all` or `basic`.
+        alone: see `LocalRuntime`.
     """
 
+    name = "onnxruntime"
+
     def __init__(
-        self, threads: int = 1, precision: str = "fp32", optimization: str = "all"
+        self,
+        threads: int = 1,
+        precision: str = "fp32",
+        optimization: str = "all",
+        alone: bool | None = None,
     ) -> None:
-        self.threads = threads
+        super().__init__(threads, alone)
         self.precision = precision
         self.optimization = optimization
-        # Wall time alone lies on a shared machine; with several threads only it is meaningful.
-        self._cpu_clock: Callable[[], float] = (
-            time.thread_time if threads == 1 else time.process_time
-        )
-        self._pace = Pace()
+
+    def version(self) -> str:
+        """Return onnxruntime and its version."""
+        return f"onnxruntime {import_onnxruntime().__version__}"
 
     def environment(self) -> dict[str, Any]:
         """Return machine, runtime and version, threads, precision and optimisation."""
-        ort = _onnxruntime()
         return {
-            **environment(),
-            "runtime": f"onnxruntime {ort.__version__}",
-            "threads": self.threads,
+            **super().environment(),
             "precision": self.precision,
             "optimization": self.optimization,
         }
@@ -85,18 +83,9 @@ class OnnxRuntimeCpu:
         stem = timings[0].out_shape[1]  # eight channels, padded to a block
         return Fusion(output="reorder_output", block=stem if stem > 1 else 0, rules="onnxruntime")
 
-    def measure(
-        self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
-    ) -> Measurement:
-        """Time a model: at least so many calm runs and so many seconds, after two of warm-up.
-
-        Where the machine does other work, it ends after three times as many runs or seconds.
-
-        Raises:
-            HwnasError: onnxruntime does not run the model.
-        """
-        session = self._session(model, None)
-        return self._timed(session, least_runs, 3 * least_runs, least_s, most_s)
+    def load(self, model: bytes) -> Run:
+        """Return what runs a model once; see `LocalRuntime`."""
+        return self._runner(self._session(model, None))
 
     def profile(
         self, model: bytes, *, seconds: float = 0.03
@@ -112,56 +101,25 @@ class OnnxRuntimeCpu:
         """
         with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
             session = self._session(model, str(Path(folder) / "profile"))
-            self._timed(session, CALM_RUNS, MOST_RUNS, seconds)
+            run = self._runner(session)
+            self._timed(run, CALM_RUNS, MOST_RUNS, seconds)
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         # Profiling has ended: what runs now is undisturbed.
-        measurement = self._timed(session, CALM_RUNS, MOST_RUNS, seconds)
+        measurement = self._timed(run, CALM_RUNS, MOST_RUNS, seconds)
         return _timings(events, WARM_UP), measurement
 
-    def _timed(
-        self,
-        session: onnxruntime.InferenceSession,
-        calm_runs: int,
-        most_runs: int,
-        least_s: float,
-        most_s: float = 60.0,
-    ) -> Measurement:
-        """Run until enough runs were calm and enough time is over, but not for ever."""
-        feeds = _feeds(session)
-        for _ in range(WARM_UP):
-            _run(session, feeds)
-        walls: list[float] = []
-        cpus: list[float] = []
-        calm: list[bool] = []
-        began = time.perf_counter()
-        before = self._pace()
-        while True:
-            preempted = self._preemptions()
-            cpu, wall = self._cpu_clock(), time.perf_counter()
-            _run(session, feeds)
-            wall_end, cpu_end = time.perf_counter(), self._cpu_clock()
-            walls.append(wall_end - wall)
-            cpus.append((cpu_end - cpu) / self.threads)
-            alone = (
-                walls[-1] <= CONTENDED * cpus[-1]
-                if self.threads == 1
-                else self._preemptions() == preempted
-            )
-            after = self._pace()
-            calm.append(alone and max(before, after) <= SLOWED)
-            before = after
-            spent = wall_end - began
-            enough = sum(calm) >= calm_runs and spent >= least_s
-            if enough or spent >= most_s or (len(walls) >= most_runs and spent >= 3 * least_s):
-                return Measurement(tuple(walls), tuple(cpus), tuple(calm), self.threads)
-
-    @staticmethod
-    def _preemptions() -> int:
-        """Return how often another process was given a core that this one was using."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    def _runner(self, session: onnxruntime.InferenceSession) -> Run:
+        try:
+            feeds = {
+                tensor.name: random_input(tensor.name, tensor.shape, tensor.type == "tensor(float)")
+                for tensor in session.get_inputs()
+            }
+        except MemoryError as error:
+            self._explain(error, "run")
+        return partial(session.run, None, feeds)
 
     def _session(self, model: bytes, profile: str | None) -> onnxruntime.InferenceSession:
-        ort = _onnxruntime()
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -175,39 +133,21 @@ class OnnxRuntimeCpu:
         if self.precision == "int8":
             model = _quantized(model)
         try:
-            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(model, options, providers=self._providers())
         except Exception as error:  # onnxruntime's errors share no public base class
-            raise HwnasError(f"onnxruntime does not load the model: {_first_line(error)}") from None
+            self._explain(error, "load")
+
+    def _providers(self) -> list[Any]:
+        """Return the execution providers to use, the preferred one first."""
+        return ["CPUExecutionProvider"]
 
 
-def _onnxruntime() -> Any:
+def import_onnxruntime() -> Any:
+    """Return the module, told to send nothing home."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     return onnxruntime
-
-
-def _feeds(session: onnxruntime.InferenceSession) -> dict[str, Any]:
-    """Return random inputs of the shapes that the model states."""
-    rng = np.random.default_rng(0)
-    feeds = {}
-    for tensor in session.get_inputs():
-        if not all(isinstance(size, int) and size > 0 for size in tensor.shape):
-            raise HwnasError(
-                f"the model's input '{tensor.name}' has the open shape {tensor.shape}; "
-                "export it with fixed sizes."
-            )
-        if tensor.type != "tensor(float)":
-            raise HwnasError(f"the model's input '{tensor.name}' is {tensor.type}, not float.")
-        feeds[tensor.name] = rng.standard_normal(tensor.shape, dtype=np.float32)
-    return feeds
-
-
-def _run(session: onnxruntime.InferenceSession, feeds: dict[str, Any]) -> None:
-    try:
-        session.run(None, feeds)
-    except Exception as error:  # as above
-        raise HwnasError(f"onnxruntime does not run the model: {_first_line(error)}") from None
 
 
 def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
@@ -270,5 +210,29 @@ def _shapes(args: dict[str, Any], which: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(next(iter(typed.values()), ())) for typed in args.get(which) or ())
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def connections() -> list[str]:
+    """Return the connections worth trying on this machine."""
+    return ["cpu"]
+
+
+def missing(argument: str) -> str:
+    """Return '': onnxruntime comes with hwnas."""
+    if argument:
+        raise UsageError(f"'cpu' takes nothing behind it; '{argument}' is not understood.")
+    return ""
+
+
+def default(connection: str, argument: str) -> DeviceSpec:
+    """Return what a short command means on this machine's processor."""
+    return spec.shipped("cpu")
+
+
+def connect(device: DeviceSpec, argument: str) -> OnnxRuntimeCpu:
+    """Return the device.
+
+    Raises:
+        UsageError: onnxruntime does not run the precision.
+    """
+    if device.precision not in ("fp32", "int8"):
+        raise UsageError(f"'cpu' runs fp32, int8, not {device.precision}; leave --precision out.")
+    return OnnxRuntimeCpu(device.threads, device.precision, device.optimization)

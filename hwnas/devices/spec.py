@@ -25,10 +25,11 @@ class DeviceSpec:
     Attributes:
         name: what commands call it.
         about: one line for people.
-        runtime: `onnxruntime`, `tensorrt`, or `xnnpack` (its class of kernels, from published
-            times).
+        runtime: `onnxruntime`, `openvino`, `torch`, `tensorrt`, or `xnnpack` (its class of kernels,
+            from published times).
         precision: `fp32`, `fp16` or `int8`.
-        connection: how `measure` reaches it; '' where it cannot be reached from here.
+        connection: how `measure` reaches it (`devices.registry`); '' where it cannot be reached
+            from here.
         threads: threads that a network runs on.
         optimization: onnxruntime's level of graph optimisation, `all` or `basic`.
         resolution: default height and width of the input.
@@ -72,7 +73,19 @@ def load(name: str) -> DeviceSpec:
     Raises:
         UsageError: there is none, or its file is malformed.
     """
-    path = shelf.find("devices", name)
+    return _read(shelf.find("devices", name))
+
+
+def shipped(name: str) -> DeviceSpec:
+    """Return a device as it came with hwnas, whatever stands on the user's own shelf.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    return _read(shelf.find("devices", name, own=False))
+
+
+def _read(path: Path) -> DeviceSpec:
     document = read_toml(path)
     if document.get("schema") != SCHEMA:
         raise UsageError(

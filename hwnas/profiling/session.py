@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from ..architecture import zoo
 from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import Graph, Size
+from ..devices.contract import Device
 from ..devices.measurement import KernelTiming, Measurement
 from ..lowering.kernels import Fusion
 from ..lowering.onnx_writer import to_onnx
@@ -35,25 +36,22 @@ DRIFT = 0.05
 """How far the sentinel may lie above its own median before a spell counts as bad."""
 
 
-class ProfilingDevice(Protocol):
-    """A device whose runtime tells what each kernel took."""
-
-    def profile(
-        self, model: bytes, *, seconds: float = 0.03
-    ) -> tuple[list[KernelTiming], Measurement]:
-        """Return the kernels' times and the whole network's."""
-
-    def measure(
-        self, model: bytes, *, least_runs: int = 10, least_s: float = 1.0, most_s: float = 60.0
-    ) -> Measurement:
-        """Time a whole network."""
-
-
 class WholeNetworks:
     """A device that is asked for whole networks only: it needs no profiler of its own."""
 
-    def __init__(self, device: ProfilingDevice) -> None:
+    tells_kernels = False
+
+    def __init__(self, device: Device) -> None:
         self._device = device
+        self.resource = device.resource
+
+    def environment(self) -> dict[str, Any]:
+        """Return the device's own."""
+        return self._device.environment()
+
+    def fusion(self) -> Fusion:
+        """Return the device's own."""
+        return self._device.fusion()
 
     def profile(
         self, model: bytes, *, seconds: float = 0.03
@@ -114,7 +112,7 @@ class Step:
 
 
 def collect(
-    device: ProfilingDevice,
+    device: Device,
     fusion: Fusion,
     samples: Iterator[Sample],
     journal: Journal,
@@ -220,7 +218,7 @@ def _least(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     return {**a, **times, "contended": a["contended"] and b["contended"], "kernels": kernels}
 
 
-def _measure(device: ProfilingDevice, fusion: Fusion, sample: Sample) -> NetworkRecord | None:
+def _measure(device: Device, fusion: Fusion, sample: Sample) -> NetworkRecord | None:
     """Measure a network; None where a probe runs other kernels than the fusion rules say."""
     timings, whole = device.profile(_model(sample))
     graph = sample.graph()

@@ -26,10 +26,13 @@ def user_shelf(kind: str) -> Path:
     return Path(user_data_dir("hwnas", appauthor=False)) / kind
 
 
-def entries(kind: str) -> dict[str, Path]:
-    """Return what stands on a shelf, by name: TOML files for devices, folders for the others."""
+def entries(kind: str, own: bool = True) -> dict[str, Path]:
+    """Return what stands on a shelf, by name: TOML files for devices, folders for the others.
+
+    `own`: the user's own shelf, too, whose entries come first.
+    """
     found: dict[str, Path] = {}
-    for shelf in (user_shelf(kind), *_installed(kind)):
+    for shelf in (*([user_shelf(kind)] if own else []), *_installed(kind)):
         if shelf.is_dir():
             for path in sorted(shelf.iterdir()):
                 is_entry = path.suffix == ".toml" if kind == "devices" else path.is_dir()
@@ -38,13 +41,13 @@ def entries(kind: str) -> dict[str, Path]:
     return found
 
 
-def find(kind: str, name: str) -> Path:
-    """Return the path of an entry.
+def find(kind: str, name: str, own: bool = True) -> Path:
+    """Return the path of an entry; `own`: of the user's own shelf, too.
 
     Raises:
         UsageError: there is none of that name.
     """
-    known = entries(kind)
+    known = entries(kind, own)
     if name not in known:
         raise UsageError(
             f"there is no {kind[:-1]} '{name}'.{did_you_mean(name, known)} "

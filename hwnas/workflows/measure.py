@@ -8,11 +8,11 @@ from typing import Any
 from ..architecture.detectors import Detector, Part, attach
 from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import Size
-from ..devices import spec
-from ..errors import DeviceUnavailableError, UsageError
+from ..devices.lease import lease
+from ..devices.registry import connect, described
+from ..errors import UsageError
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
-from .profile import connect
 
 
 def measure(
@@ -30,14 +30,11 @@ def measure(
 
     Raises:
         UsageError: the file cannot be read.
-        DeviceUnavailableError: the device cannot be reached from here.
+        DeviceUnavailableError: the device cannot be reached from here, or is being measured.
         HwnasError: its runtime does not run the model.
     """
-    place = spec.load(device)
-    if not place.connection:
-        raise DeviceUnavailableError(
-            f"'{device}' cannot be reached from here; 'hwnas predict' answers without it."
-        )
+    place = described(device)
+    runtime = connect(place)
     if isinstance(model, Path):
         if resolution or batch or detector:
             raise UsageError(
@@ -54,8 +51,8 @@ def measure(
         models = {
             part.name: to_onnx(part.graph, filler(part.graph)).SerializeToString() for part in parts
         }
-    runtime = connect(place)
-    each = {name: runtime.measure(data, least_s=seconds) for name, data in models.items()}
+    with lease(runtime.resource):
+        each = {name: runtime.measure(data, least_s=seconds) for name, data in models.items()}
     measured = next(iter(each.values()))
     document = {
         "schema": "hwnas.measure/1",

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices import spec
-from ..devices.onnxruntime_cpu import OnnxRuntimeCpu
+from ..devices.lease import lease
+from ..devices.registry import connect, described
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
 from ..latency.columns import from_kernels
@@ -38,26 +39,12 @@ CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
 """What learns the residual of a processor's kernels."""
 
 
-def connect(device: DeviceSpec) -> OnnxRuntimeCpu:
-    """Return the runtime behind a device's connection.
-
-    Raises:
-        DeviceUnavailableError: this version cannot reach it.
-    """
-    if device.connection == "cpu":
-        return OnnxRuntimeCpu(device.threads, device.precision, device.optimization)
-    raise DeviceUnavailableError(
-        f"'{device.connection}' cannot be reached: this version measures 'cpu' only. "
-        "'hwnas devices list' shows the devices that have a predictor."
-    )
-
-
 @dataclass(frozen=True)
 class Plan:
     """What to profile, and how much.
 
     Attributes:
-        connection: how the device is reached: `cpu`.
+        connection: how the device is reached (`devices.registry`), or a device that is reached so.
         minutes: time to measure.
         name: what to call the device; by default the connection and what sets it apart.
         threads: threads that a network runs on; None for the device's own, as below.
@@ -115,17 +102,23 @@ def profile(
         DeviceUnavailableError: the device cannot be reached.
         TooNoisyError: the machine did other work most of the time.
     """
-    device = _described(plan)
+    device = device_of(plan)
     sources = adapting.sources(plan.source, device) if plan.source else {}
     runtime = connect(device)
-    device = replace(device, fusion=runtime.fusion())
+    if not (sources or runtime.tells_kernels):
+        raise UsageError(
+            f"'{plan.connection}' tells what whole networks take, not kernels: adapt the predictor "
+            "of a device that was profiled, with --from DEVICE (or --from any)."
+        )
+    with lease(runtime.resource):
+        device = replace(device, fusion=runtime.fusion())
     environment = runtime.environment()
     journal_path = shelf.user_shelf("profiles") / f"{device.name}.journal"
     if journal_path.exists() and not plan.resume:
         journal_path.unlink()
     began = datetime.now(timezone.utc)
     header = {"device": device.name, "seed": plan.seed, "source": plan.source, **environment}
-    with Journal(journal_path, header) as journal:
+    with lease(runtime.resource), Journal(journal_path, header) as journal:
         found = collect(
             WholeNetworks(runtime) if sources else runtime,
             device.fusion,
@@ -253,12 +246,12 @@ def _calm(profile: Profile) -> NDArray[np.bool_]:
     return np.array([not network.contended for network in profile.networks])
 
 
-def _described(plan: Plan) -> DeviceSpec:
+def device_of(plan: Plan) -> DeviceSpec:
     """Return the device of the plan's name, or a new one like the connection's own."""
-    like = next((d for d in map(spec.load, spec.names()) if d.name == plan.connection), None)
-    if like is None or like.connection != plan.connection:
+    like = described(plan.connection)
+    if not like.connection:
         raise DeviceUnavailableError(
-            f"'{plan.connection}' is not a connection of this version: 'cpu' is."
+            f"'{plan.connection}' cannot be reached from here, so it cannot be profiled."
         )
     changed = replace(
         like,
@@ -266,7 +259,7 @@ def _described(plan: Plan) -> DeviceSpec:
         precision=plan.precision or like.precision,
         optimization=plan.optimization or like.optimization,
     )
-    parts = [plan.connection]
+    parts = [like.name]
     if changed.threads != like.threads:
         parts.append(f"{changed.threads}threads")
     parts += [
@@ -288,7 +281,7 @@ def _described(plan: Plan) -> DeviceSpec:
             f"the device '{name}' is known with {known.threads} threads, {known.precision}, "
             f"optimization {known.optimization}; give another --name."
         )
-    about = f"{plan.connection}, {changed.precision.upper()}, {changed.threads} thread" + (
+    about = f"{like.connection}, {changed.precision.upper()}, {changed.threads} thread" + (
         "s" if changed.threads > 1 else ""
     )
     if changed.optimization != like.optimization:
