@@ -29,10 +29,10 @@ from hwnas.profiling.session import Sample, WholeNetworks, collect
 from hwnas.store.journal import Journal
 
 
-def tiny(resolution: Size = (32, 32)) -> bytes:
+def tiny(resolution: Size = (32, 32), batch: int = 1) -> bytes:
     """Return the smallest network of the mobile space as an ONNX model."""
     space = spaces.load("mobile")
-    graph = lower(space.decode(space.narrowest()), resolution)
+    graph = lower(space.decode(space.narrowest()), resolution, batch=batch)
     data: bytes = to_onnx(graph, filler(graph)).SerializeToString()
     return data
 
@@ -119,7 +119,7 @@ class DeviceContract:
 
     def test_a_model_that_no_memory_holds(self, device: Device) -> None:
         with pytest.raises(HwnasError, match=r"out of memory.*lower resolution"):
-            device.measure(tiny((2**22, 2**22)), least_runs=1, least_s=0.0)
+            device.measure(tiny((2**14, 2**14), batch=2**16), least_runs=1, least_s=0.0)
         assert device.measure(tiny(), least_runs=1, least_s=0.0).least_s > 0
 
     def test_memory_that_runs_out_half_way(

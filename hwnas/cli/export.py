@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("arch", metavar="RUN|ARCH")
+@click.argument("arch", metavar="RUN|ARCH|MODEL.onnx")
 @click.option(
     "--format",
     "format_",
@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 @click.option(
     "--fold-norm/--keep-norm", default=True, show_default=True, help="Batch normalisation, in ONNX."
 )
+@click.option(
+    "--precision",
+    metavar="fp32|fp16|int8",
+    default="fp32",
+    show_default=True,
+    help="Of the ONNX file, by onnxruntime's tools.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Images that INT8's ranges come from; without, Gaussian noise.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @detector_option
 @json_option
@@ -45,6 +58,8 @@ def command(
     batch: int | None,
     seed: int,
     fold_norm: bool,
+    precision: str,
+    calibrate: Path | None,
     force: bool,
     detector: str | None,
     as_json: bool,
@@ -54,10 +69,20 @@ def command(
     onnx: a model with fresh weights. torch: one Python file without hwnas; torchvision, timm: the
     same as a detector and as a registered model. mmdet: a folder that mmdetection trains from.
     tinynas: the reference toolbox's structure text.
+
+    MODEL.onnx, a trained model say, is written in another --precision. The error against the float
+    model is told, and a variant that is absurdly far from it is refused.
     """
     from ..workflows.export import export
+    from ..workflows.precision import convert
     from ..workflows.runs import RunFolder
 
+    if Path(arch).suffix == ".onnx":
+        if format_ != "onnx":
+            raise click.UsageError("an ONNX file is written in another precision only.")
+        result = convert(Path(arch), precision, out, images=calibrate, force=force)
+        emit(result, f"{result['path']}, {_size(result['bytes'])}{_error(result)}", as_json)
+        return
     size, images = (224, 224), 1
     if (Path(arch) / "run.json").is_file():
         document = RunFolder.open(Path(arch)).result() or {}
@@ -94,12 +119,24 @@ def command(
         seed=seed,
         fold_norm=fold_norm,
         force=force,
+        precision=precision,
+        images=calibrate,
     )
     names = ", ".join(
         f"{output['name']} {output['channels']} channels, stride {output['reduction']}"
         for output in result["outputs"]
     )
-    emit(result, f"{result['path']}, {_size(result['bytes'])}: {names}", as_json)
+    text = f"{result['path']}, {_size(result['bytes'])}: {names}{_error(result)}"
+    emit(result, text, as_json)
+
+
+def _error(result: dict[str, Any]) -> str:
+    """Return how far a variant is from the float model, in words."""
+    if "error" not in result:
+        return ""
+    each = ", ".join(f"{name} {error:.2%}" for name, error in result["errors"].items())
+    source = f"\ncalibrated on {result['calibration']}" if result["calibration"] else ""
+    return f"{source}\n{result['precision'].upper()} against the float model: {each}"
 
 
 def _size(count: int) -> str:

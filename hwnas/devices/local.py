@@ -142,7 +142,9 @@ class LocalRuntime(ABC):
         Raises:
             HwnasError: in any case.
         """
-        line = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        lines = [text.strip() for text in str(error).splitlines()]
+        told = [text for text in lines if text and not text.startswith("Exception from")]
+        line = (told or [type(error).__name__])[0][:300]
         if isinstance(error, MemoryError) or any(mark in line.lower() for mark in _MEMORY):
             raise HwnasError(
                 f"out of memory: {self.name} cannot hold the model on this device; try a lower "

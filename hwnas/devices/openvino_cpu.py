@@ -152,7 +152,7 @@ def _timings(
         name = node.friendly_name
         if name not in samples:
             continue
-        about = {key: str(value) for key, value in node.get_rt_info().items()}
+        about = {key: str(value.value) for key, value in node.get_rt_info().items()}
         shape = tuple(node.outputs()[0].shape)
         seconds = tuple(samples[name][WARM_UP:])
         first = about.get("originalLayersNames", "").partition(",")[0]

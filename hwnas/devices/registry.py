@@ -130,7 +130,7 @@ def check(device: DeviceSpec) -> Reach:
 def like_cpu(connection: str, about: str, **changes: Any) -> DeviceSpec:
     """Return a device like the shipped `cpu`, for the adapter of another connection."""
     name = shelf.check_name(connection.replace(":", "-"))
-    shown = f"{about}, one thread, one image at 224x224"
+    shown = f"{about}, one image at 224x224"
     return replace(spec.shipped("cpu"), name=name, about=shown, connection=connection, **changes)
 
 

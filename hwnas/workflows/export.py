@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..architecture.genotype import Architecture, lower, to_document
-from ..architecture.graph import Graph, Size
+from ..architecture.graph import Size
 from ..errors import UsageError, did_you_mean
 from ..integrations import tinynas
 from ..integrations.sources import mmdet_sources, timm_source, torchvision_source
@@ -17,6 +17,7 @@ from ..lowering.onnx_writer import to_onnx
 from ..lowering.torch_writer import to_source
 from ..lowering.weights import he_normal
 from ..store.files import new_folder, write_atomic
+from .precision import check_precision, in_precision
 
 
 class _Format(NamedTuple):
@@ -44,6 +45,8 @@ def export(
     seed: int = 0,
     fold_norm: bool = True,
     force: bool = False,
+    precision: str = "fp32",
+    images: Path | None = None,
 ) -> dict[str, Any]:
     """Write an architecture to a file, or a folder, and return a JSON document about it.
 
@@ -58,22 +61,37 @@ def export(
         seed: of the weights in the ONNX file.
         fold_norm: fold normalisations into their convolutions in the ONNX file.
         force: replace an existing file, or a folder that holds nothing but an earlier export.
+        precision: `fp32`; of the ONNX file also `fp16` or `int8` (`lowering.variants`).
+        images: a folder of images that INT8 is calibrated on.
 
     Raises:
-        UsageError: an unknown format, the file exists, or the format cannot express the network.
-        HwnasError: the file cannot be written.
+        UsageError: an unknown format or precision, the file exists, or the format cannot express
+            the network.
+        HwnasError: the file cannot be written, or the variant's error is absurd.
     """
     if format not in FORMATS:
         raise UsageError(
             f"unknown format '{format}'.{did_you_mean(format, FORMATS)} "
             f"Known: {', '.join(FORMATS)}."
         )
+    check_precision(format, precision, images)
     suffix, source = FORMATS[format]
-    path = out or Path(f"{architecture.name or 'backbone'}{suffix}")
+    named = architecture.name or "backbone"
+    if precision != "fp32":
+        named += f"-{precision}"
+    path = out or Path(f"{named}{suffix}")
     if path.exists() and not force:
         raise UsageError(f"{path} exists already: choose another place with --out, or --force.")
     graph = lower(architecture, resolution, batch=batch)
-    made = source(architecture) if source else _onnx(architecture, graph, seed, fold_norm)
+    told: dict[str, Any] = {}
+    made: str | bytes | dict[str, str]
+    if source:
+        made = source(architecture)
+    else:
+        about = {"architecture": json.dumps(to_document(architecture))}
+        model = to_onnx(graph, he_normal(graph, seed), fold_norm=fold_norm, metadata=about)
+        model, told = in_precision(model, precision, images)
+        made = model.SerializeToString()
     if isinstance(made, dict):
         written = {path / name: text.encode() for name, text in made.items()}
         _write_folder(path, made)
@@ -98,14 +116,8 @@ def export(
             {"name": f"C{stage}", "channels": layer.out_channels, "reduction": 2**stage}
             for stage, layer in sorted(graph.outputs().items())
         ],
+        **told,
     }
-
-
-def _onnx(architecture: Architecture, graph: Graph, seed: int, fold_norm: bool) -> bytes:
-    about = {"architecture": json.dumps(to_document(architecture))}
-    model = to_onnx(graph, he_normal(graph, seed), fold_norm=fold_norm, metadata=about)
-    data: bytes = model.SerializeToString()
-    return data
 
 
 def _write_folder(path: Path, texts: dict[str, str]) -> None:
