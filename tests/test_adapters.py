@@ -14,7 +14,7 @@ from device_contract import DeviceContract, tiny
 
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.cli import main
-from hwnas.devices import onnxruntime_providers, registry, spec, torch_eager
+from hwnas.devices import onnxruntime_providers, openvino_cpu, registry, spec, torch_eager
 from hwnas.devices.onnxruntime_providers import OnnxRuntimeProvider, Provider
 from hwnas.errors import DeviceUnavailableError, UsageError
 from hwnas.lowering.kernels import fuse
@@ -61,6 +61,10 @@ def architectures():
         for seed in range(3):
             yield space.decode(space.sample(np.random.default_rng(seed)), f"{name}-{seed}")
     yield zoo.get("resnet50")
+
+
+def test_the_shipped_openvino_is_what_the_adapter_says() -> None:
+    assert registry.described("openvino").fusion == openvino_cpu.FUSION
 
 
 @has_openvino
@@ -148,6 +152,7 @@ def test_what_cannot_be_reached_says_what_to_install(
         ("opnvino", "Did you mean 'openvino'"),
         ("torch:gpu", "cuda:N"),
         ("cpu:1", "nothing behind it"),
+        ("openvino:GPU", "nothing behind it"),
     ],
 )
 def test_what_is_no_connection_is_refused(connection: str, message: str) -> None:

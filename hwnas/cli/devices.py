@@ -69,7 +69,7 @@ def check(name: str, as_json: bool) -> None:
     advice = (
         "it has a predictor"
         if told["predictor"]
-        else f"no predictor yet: hwnas profile --device {told['connection']}"
+        else f"no predictor yet: hwnas profile --device {name}"
     )
     lines = [f"{told['device']} runs: {format_seconds(told['latency_s'])}, {kernels}; {advice}"]
     lines += [f"{key:12} {value}" for key, value in told["environment"].items()]

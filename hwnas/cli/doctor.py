@@ -38,7 +38,7 @@ def command(as_json: bool) -> None:
         ),
         "",
         *(
-            f"{device['name']} has no predictor yet: hwnas profile --device {device['connection']}"
+            f"{device['name']} has no predictor yet: hwnas profile --device {device['name']}"
             for device in told["devices"]
             if device["connection"] and not device["predictor"]
         ),

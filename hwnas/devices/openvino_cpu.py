@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import HwnasError
+from ..errors import HwnasError, UsageError
 from ..lowering import operators
 from ..lowering.kernels import Fusion
+from . import spec
 from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
 from .measurement import KernelTiming, Measurement
-from .registry import like_cpu, refuse
+from .registry import refuse
 from .spec import DeviceSpec
 
 if TYPE_CHECKING:
@@ -183,7 +184,13 @@ def connections() -> list[str]:
 
 
 def missing(argument: str) -> str:
-    """Return what is missing, with the command that mends it; '' where nothing is."""
+    """Return what is missing, with the command that mends it; '' where nothing is.
+
+    Raises:
+        UsageError: there is an argument; only this machine's processor is meant.
+    """
+    if argument:
+        raise UsageError(f"'openvino' takes nothing behind it; '{argument}' is not understood.")
     if find_spec("openvino") is None:
         return "OpenVINO is not installed: pip install 'hwnas[openvino]'."
     return ""
@@ -191,9 +198,7 @@ def missing(argument: str) -> str:
 
 def default(connection: str, argument: str) -> DeviceSpec:
     """Return what a short command means on it."""
-    return like_cpu(
-        "openvino", "this machine's processor, OpenVINO, FP32", runtime="openvino", fusion=FUSION
-    )
+    return spec.shipped("openvino")
 
 
 def connect(device: DeviceSpec, argument: str) -> OpenVinoCpu:
