@@ -74,7 +74,11 @@ def test_other_ways_to_run_execute_their_own_kernels(architecture, options) -> N
     assert sorted(map(str, (k for k, _ in kernels))) == sorted(map(str, expected))
 
 
-def test_a_space_and_its_architectures_agree_on_an_int8_image() -> None:
+@pytest.mark.parametrize("name", ["mobile", "resnet"])
+@pytest.mark.parametrize(
+    "fusion", [OnnxRuntimeCpu(precision="int8").fusion(), spec.load("openvino").fusion]
+)
+def test_a_space_and_its_architectures_agree_on_an_image(fusion: Fusion, name: str) -> None:
     """The kernel that takes the image in belongs to the stem, and to nothing behind it."""
 
     class Ones:
@@ -84,8 +88,7 @@ def test_a_space_and_its_architectures_agree_on_an_int8_image() -> None:
             shape = np.broadcast_shapes(np.shape(kernel.in_channels), np.shape(kernel.out_channels))
             return np.ones(shape)
 
-    space = spaces.load("mobile")
-    fusion = OnnxRuntimeCpu(precision="int8").fusion()
+    space = spaces.load(name)
     oracle = LatencyOracle(Ones(), fusion, (96, 96), 1)
     term = AdditiveTerm(space, oracle)
     candidate = space.sample(np.random.default_rng(0))
