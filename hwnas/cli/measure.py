@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @click.command("measure")
 @click.argument("model")
 @click.option(
-    "--device", required=True, metavar="NAME|CONNECTION", help="cpu, or a profiled device."
+    "--device",
+    required=True,
+    metavar="NAME|CONNECTION",
+    help="cpu, a device of yours, or a connection.",
 )
 @click.option("--resolution", type=RESOLUTION, metavar="H|HxW", help="By default the device's.")
 @click.option("--batch", type=int, help="Images at a time; by default the device's.")

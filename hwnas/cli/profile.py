@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @click.command("profile")
 @click.option(
-    "--device", metavar="CONNECTION", help="cpu: this machine; with --export a known device."
+    "--device",
+    metavar="CONNECTION",
+    help="cpu: this machine; 'hwnas doctor' lists others. With --export a known device.",
 )
 @click.option(
     "--name", default="", help="What to call the device; by default as its connection or its table."
