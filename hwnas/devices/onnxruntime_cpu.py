@@ -18,6 +18,7 @@ from ..lowering.weights import filler
 from . import spec
 from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
 from .measurement import KernelTiming, Measurement
+from .registry import no_argument
 from .spec import DeviceSpec
 
 if TYPE_CHECKING:
@@ -217,13 +218,16 @@ def connections() -> list[str]:
 
 def missing(argument: str) -> str:
     """Return '': onnxruntime comes with hwnas."""
-    if argument:
-        raise UsageError(f"'cpu' takes nothing behind it; '{argument}' is not understood.")
     return ""
 
 
 def default(connection: str, argument: str) -> DeviceSpec:
-    """Return what a short command means on this machine's processor."""
+    """Return what a short command means on this machine's processor.
+
+    Raises:
+        UsageError: something stands behind the connection.
+    """
+    no_argument(connection, argument)
     return spec.shipped("cpu")
 
 
@@ -234,5 +238,7 @@ def connect(device: DeviceSpec, argument: str) -> OnnxRuntimeCpu:
         UsageError: onnxruntime does not run the precision.
     """
     if device.precision not in ("fp32", "int8"):
-        raise UsageError(f"'cpu' runs fp32, int8, not {device.precision}; leave --precision out.")
+        raise UsageError(
+            f"'{device.connection}' runs fp32, int8, not {device.precision}; leave --precision out."
+        )
     return OnnxRuntimeCpu(device.threads, device.precision, device.optimization)

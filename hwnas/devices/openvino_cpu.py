@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import HwnasError, UsageError
+from ..errors import HwnasError
 from ..lowering import operators
 from ..lowering.kernels import Fusion
 from . import spec
 from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
 from .measurement import KernelTiming, Measurement
-from .registry import refuse
+from .registry import no_argument, refuse
 from .spec import DeviceSpec
 
 if TYPE_CHECKING:
@@ -184,20 +184,19 @@ def connections() -> list[str]:
 
 
 def missing(argument: str) -> str:
-    """Return what is missing, with the command that mends it; '' where nothing is.
-
-    Raises:
-        UsageError: there is an argument; only this machine's processor is meant.
-    """
-    if argument:
-        raise UsageError(f"'openvino' takes nothing behind it; '{argument}' is not understood.")
+    """Return what is missing, with the command that mends it; '' where nothing is."""
     if find_spec("openvino") is None:
         return "OpenVINO is not installed: pip install 'hwnas[openvino]'."
     return ""
 
 
 def default(connection: str, argument: str) -> DeviceSpec:
-    """Return what a short command means on it."""
+    """Return what a short command means on it.
+
+    Raises:
+        UsageError: something stands behind the connection; only this machine's processor is meant.
+    """
+    no_argument(connection, argument)
     return spec.shipped("openvino")
 
 

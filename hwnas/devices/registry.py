@@ -151,6 +151,17 @@ def refuse(device: DeviceSpec, precisions: tuple[str, ...] = ("fp32",)) -> None:
         )
 
 
+def no_argument(connection: str, argument: str) -> None:
+    """Raise where something stands behind the colon of a connection that takes nothing there.
+
+    Raises:
+        UsageError: it does.
+    """
+    if argument:
+        kind = connection.partition(":")[0]
+        raise UsageError(f"'{kind}' takes nothing behind it; '{argument}' is not understood.")
+
+
 def _adapter(connection: str) -> tuple[Any, str]:
     """Return the module behind a connection, and what stands behind its colon."""
     kind, _, argument = connection.partition(":")

@@ -135,7 +135,12 @@ def place(argument: str) -> str:
 
 
 def default(connection: str, argument: str) -> DeviceSpec:
-    """Return what a short command means on it."""
+    """Return what a short command means on it.
+
+    Raises:
+        UsageError: the argument names no place of torch's.
+    """
+    place(argument)
     about = f"{where(argument)}, PyTorch, eager, FP32"
     return like_cpu(connection, about, runtime="torch", fusion=FUSION)
 

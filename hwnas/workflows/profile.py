@@ -286,4 +286,4 @@ def device_of(plan: Plan) -> DeviceSpec:
     )
     if changed.optimization != like.optimization:
         about += f", {changed.optimization} optimisation"
-    return replace(changed, name=name, about=f"{about}, profiled as {name}")
+    return replace(changed, name=name, about=f"{about}, called {name}")
