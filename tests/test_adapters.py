@@ -67,6 +67,22 @@ def test_the_shipped_openvino_is_what_the_adapter_says() -> None:
     assert registry.described("openvino").fusion == openvino_cpu.FUSION
 
 
+def test_the_runs_of_a_window_are_told_from_an_average_over_all() -> None:
+    """OpenVINO's counters average over all runs, the slow first one included, in microseconds."""
+    rng = np.random.default_rng(0)
+    runs = 40e-6 + rng.uniform(0, 1e-6, 1 + 3 * openvino_cpu.WINDOW + 2)
+    runs[0], runs[8] = 900e-6, 10e-3  # the warm-up, and a run that was disturbed
+    told = np.floor(1e6 * np.cumsum(runs) / np.arange(1, len(runs) + 1)) / 1e6
+    samples = openvino_cpu._samples(list(told))
+    assert len(samples) == 3  # the last two runs belong to the third window
+    assert min(samples) == pytest.approx(40.5e-6, abs=3e-6)
+    assert samples[1] > 1e-3
+    told = np.floor(1e6 * np.cumsum(100 * runs) / np.arange(1, len(runs) + 1)) / 1e6
+    samples = openvino_cpu._samples(list(told))
+    assert len(samples) == len(runs) - 1  # long enough to be told run by run
+    assert min(samples) == pytest.approx(4.05e-3, rel=0.02)
+
+
 @has_openvino
 @pytest.mark.parametrize("architecture", list(architectures()), ids=lambda a: a.name)
 def test_openvino_executes_the_predicted_kernels(architecture) -> None:

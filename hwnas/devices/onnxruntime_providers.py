@@ -119,11 +119,16 @@ class OnnxRuntimeProvider(OnnxRuntimeCpu):
         return [], self.measure(model, least_runs=5, least_s=seconds)
 
     def _providers(self) -> list[Any]:
-        options = {}
-        if self.provider.name == "XnnpackExecutionProvider":
-            # It has a pool of threads of its own.
-            options["intra_op_num_threads"] = str(self.threads)
-        return [(self.provider.name, options), "CPUExecutionProvider"]
+        # These have threads of their own.
+        options = {
+            "XnnpackExecutionProvider": {"intra_op_num_threads": str(self.threads)},
+            "OpenVINOExecutionProvider": {
+                "device_type": "CPU",
+                "num_of_threads": str(self.threads),
+            },
+        }
+        name = self.provider.name
+        return [(name, options.get(name, {})), "CPUExecutionProvider"]
 
     def _session(self, model: bytes, profile: str | None) -> Any:
         session = super()._session(model, profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 FUSION = Fusion(input="reorder_input", output="reorder_output", rules="openvino")
 """Maps are kept channels last: the image is reordered on its way in, what is handed out on its
 way out."""
+
+WINDOW = 5
+"""Runs that a kernel's time is averaged over, at most."""
+
+ROUNDING = 0.01
+"""Share of a kernel's time that rounding may change: longer windows change less."""
+
+LEAST_S = 0.5e-6
+"""What a kernel takes that the counter, in whole microseconds, does not notice."""
 
 KERNELS = {
     "Convolution": "conv",
@@ -81,22 +91,25 @@ class OpenVinoCpu(LocalRuntime):
     ) -> tuple[list[KernelTiming], Measurement]:
         """Time each executed node by OpenVINO's counters, then the whole network without them.
 
+        The samples of a kernel are means over windows of one to five runs: see `_samples`.
+
         Raises:
             HwnasError: OpenVINO does not run the model, or memory does not hold it.
         """
         compiled, request = self._request(model, counting=True)
-        samples: dict[str, list[float]] = {}
+        averages: dict[str, list[float]] = {}
         types: dict[str, str] = {}
 
         def counted() -> None:
             request.infer()
             for node in request.profiling_info:
                 if node.status == node.Status.EXECUTED:
-                    samples.setdefault(node.node_name, []).append(node.real_time.total_seconds())
+                    average = node.real_time.total_seconds()
+                    averages.setdefault(node.node_name, []).append(average)
                     types[node.node_name] = node.node_type
 
         self._timed(counted, CALM_RUNS, MOST_RUNS, seconds)
-        timings = _timings(compiled, samples, types)
+        timings = _timings(compiled, averages, types)
         return timings, self._timed(self.load(model), CALM_RUNS, MOST_RUNS, seconds)
 
     def _request(
@@ -141,7 +154,7 @@ def _core() -> tuple[Any, Any]:
 
 
 def _timings(
-    compiled: openvino.CompiledModel, samples: dict[str, list[float]], types: dict[str, str]
+    compiled: openvino.CompiledModel, averages: dict[str, list[float]], types: dict[str, str]
 ) -> list[KernelTiming]:
     """Return the executed nodes in their order, named after the model's, warm-up left out.
 
@@ -151,11 +164,11 @@ def _timings(
     timings = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         name = node.friendly_name
-        if name not in samples:
+        if name not in averages:
             continue
         about = {key: str(value.value) for key, value in node.get_rt_info().items()}
         shape = tuple(node.outputs()[0].shape)
-        seconds = tuple(samples[name][WARM_UP:])
+        seconds = _samples(averages[name])
         first = about.get("originalLayersNames", "").partition(",")[0]
         op = types[name]
         if op == "Reorder":
@@ -168,6 +181,28 @@ def _timings(
             op = "global_avg_pool"
         timings.append(KernelTiming(first or name, KERNELS.get(op, op), shape, seconds))
     return timings
+
+
+def _samples(averages: list[float]) -> tuple[float, ...]:
+    """Return the mean time of each window of runs from a counter's readings after each run.
+
+    The counter tells the average over all runs so far, warm-up included, in whole microseconds.
+    The difference of two readings, each times its runs, is the time of the runs between them; the
+    more of these, the less rounding matters. A disturbance spoils one window, not the others, so
+    windows are as short as rounding allows: one run of a kernel that takes long.
+    """
+    rounding_s = 0.4e-6 * len(averages)  # of the last run's difference, one standard deviation
+    window = min(WINDOW, max(1, math.ceil(rounding_s / (ROUNDING * max(min(averages), LEAST_S)))))
+    ends = list(range(WARM_UP, len(averages), window))
+    if len(ends) > 1 and len(averages) - ends[-1] < window:
+        ends.pop()
+    ends.append(len(averages))
+    totals = [end * averages[end - 1] for end in ends]
+    # Rounding may make the quickest kernels take less than nothing.
+    return tuple(
+        max((after - before) / (end - start), LEAST_S)
+        for before, after, start, end in zip(totals, totals[1:], ends, ends[1:], strict=False)
+    )
 
 
 def _elementwise(name: str) -> str:
