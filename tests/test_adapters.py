@@ -92,7 +92,8 @@ def test_openvino_executes_the_predicted_kernels(architecture) -> None:
     kernels = match(architecture, (96, 96), 1, device.fusion(), timings)
     expected = fuse(graph, device.fusion())
     assert sorted(map(str, (k for k, _ in kernels))) == sorted(map(str, expected))
-    assert 0.3 < sum(s for _, s in kernels) / whole.least_s < 1.7
+    # Its counters tell wall time, which other work on the machine lengthens without limit.
+    assert sum(s for _, s in kernels) / whole.least_s > 0.3
 
 
 def test_torch_computes_what_the_model_does() -> None:

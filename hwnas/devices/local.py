@@ -175,4 +175,5 @@ def random_input(name: str, shape: Any, is_float: bool = True) -> NDArray[np.flo
         )
     if not is_float:
         raise HwnasError(f"the model's input '{name}' is not float.")
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    image: NDArray[np.float32] = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return image
