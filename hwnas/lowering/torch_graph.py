@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..architecture.graph import INPUT, Graph, Layer
+from ..architecture.graph import INPUT, Graph, Layer, Size
 from ..errors import HwnasError
 from .operators import canonical
 
@@ -75,17 +75,18 @@ def _module(layer: Layer) -> nn.Module:
     if layer.op in ("gemm", "linear"):
         return _Function(nn.Sequential(nn.Flatten(), nn.Linear(into, out)), layer.activation)
     if layer.op == "avg_pool":
+        # Windows that reach beyond the end are cut: padding would shift them.
+        cut = tuple(-(-(i - k) // s) + 1 for i, k, s in zip(*_windows(layer), strict=True))
         pool = nn.AvgPool2d(
             layer.kernel,
             layer.stride,
-            _padding(layer, ceil=True),
-            ceil_mode=True,
+            0 if cut == layer.out_size else _padding(layer),
+            ceil_mode=cut == layer.out_size,
             count_include_pad=False,
         )
         return _Function(pool, layer.activation)
     if layer.op == "max_pool":
-        most = nn.MaxPool2d(layer.kernel, layer.stride, _padding(layer, ceil=True), ceil_mode=True)
-        return _Function(most, layer.activation)
+        return _Function(nn.MaxPool2d(layer.kernel, layer.stride, _padding(layer)), None)
     if layer.op == "concat":
         return _Function(lambda *maps: torch.cat(maps, 1), layer.activation)
     if layer.op in ("upsample", "resize"):
@@ -105,21 +106,20 @@ def _module(layer: Layer) -> nn.Module:
     )
 
 
-def _padding(layer: Layer, ceil: bool = False) -> tuple[int, int]:
+def _windows(layer: Layer) -> tuple[Size, Size, Size]:
+    return layer.in_size, layer.kernel, layer.stride
+
+
+def _padding(layer: Layer) -> tuple[int, int]:
     """Return the padding at both ends that leads to the layer's output size.
 
     Raises:
         HwnasError: none does, as that of one end differs from the other's.
     """
     found = []
-    for size, kernel, stride, out in zip(
-        layer.in_size, layer.kernel, layer.stride, layer.out_size, strict=True
-    ):
-        padding = max(0, -((size - kernel - (out - 1) * stride) // 2)) if not ceil else 0
-        while ceil and -(-(size + 2 * padding - kernel) // stride) + 1 < out:
-            padding += 1
-        reached = (size + 2 * padding - kernel) // stride + 1
-        if not ceil and reached != out:
+    for size, kernel, stride, out in zip(*_windows(layer), layer.out_size, strict=True):
+        padding = max(0, -((size - kernel - (out - 1) * stride) // 2))
+        if (size + 2 * padding - kernel) // stride + 1 != out:
             raise HwnasError(
                 f"torch is given no '{layer.op}' from {size} to {out} with a window of {kernel} "
                 f"and stride {stride} here."
