@@ -191,6 +191,18 @@ def test_a_gpu_without_driver_and_one_too_many(monkeypatch: pytest.MonkeyPatch) 
     assert "there are 1 GPUs" in torch_eager.missing("cuda:1")
 
 
+def test_gpus_are_adapted_from_gpus() -> None:
+    sets = {
+        "torch:cuda:0": "gpu",
+        "onnxruntime:tensorrt": "gpu",
+        "onnxruntime:cuda": "gpu",
+        "torch": "cpu",
+        "openvino": "cpu",
+        "v100-trt-fp16": "gpu",
+    }
+    assert {name: registry.described(name).feature_set for name in sets} == sets
+
+
 def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of a GPU run after the call has returned: each run ends with a wait."""
     import torch

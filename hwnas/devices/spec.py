@@ -61,6 +61,13 @@ class DeviceSpec:
         """Size of an activation."""
         return BYTES_PER_VALUE[self.precision]
 
+    @property
+    def feature_set(self) -> str:
+        """Which features describe its kernels: `gpu` or `cpu`."""
+        graphics = (":cuda", ":tensorrt")
+        gpu = self.runtime == "tensorrt" or any(mark in self.connection for mark in graphics)
+        return "gpu" if gpu else "cpu"
+
 
 def names() -> list[str]:
     """Return the names of all devices on the shelves."""

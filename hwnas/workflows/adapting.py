@@ -33,7 +33,7 @@ def sources(name: str, device: DeviceSpec) -> dict[str, Predictor]:
             continue
         predictor = load(folder)
         # A processor's kernels say nothing about a graphics processor's, and the reverse.
-        if predictor.card.feature_set == ("gpu" if device.runtime == "tensorrt" else "cpu"):
+        if predictor.card.feature_set == device.feature_set:
             found[other] = predictor
     if not found:
         raise UsageError(
