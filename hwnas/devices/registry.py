@@ -66,8 +66,9 @@ def connect(device: DeviceSpec) -> Device:
     """Return the device behind a specification's connection.
 
     Raises:
-        UsageError: the connection is of no known kind, or cannot run what the device asks for.
-        DeviceUnavailableError: it cannot be reached; the message says what is missing.
+        UsageError: the connection cannot run what the device asks for.
+        DeviceUnavailableError: it is of no known kind, or cannot be reached; the message says what
+            is missing.
     """
     if not device.connection:
         raise DeviceUnavailableError(
@@ -85,6 +86,7 @@ def described(name: str) -> DeviceSpec:
 
     Raises:
         UsageError: it is neither.
+        DeviceUnavailableError: it is a connection of a kind that this version does not know.
     """
     if name in spec.names():
         return spec.load(name)
@@ -92,6 +94,8 @@ def described(name: str) -> DeviceSpec:
         adapter, argument = _adapter(name)
         device: DeviceSpec = adapter.default(name, argument)
         return device
+    if ":" in name:
+        _adapter(name)  # says that it is none of this version
     known = spec.names()
     raise UsageError(
         f"there is no device '{name}'.{did_you_mean(name, [*known, *KINDS])} "
@@ -119,7 +123,7 @@ def check(device: DeviceSpec) -> Reach:
     """Return whether a device can be reached.
 
     Raises:
-        UsageError: its connection is of no known kind.
+        DeviceUnavailableError: its connection is of no known kind.
     """
     if not device.connection:
         return Reach("", device.about, "it has no connection: 'hwnas predict' answers without it.")
@@ -167,7 +171,7 @@ def _adapter(connection: str) -> tuple[Any, str]:
     kind, _, argument = connection.partition(":")
     if kind not in KINDS:
         forms = ", ".join(known.form for known in KINDS.values())
-        raise UsageError(
+        raise DeviceUnavailableError(
             f"'{connection}' is not a connection of this version.{did_you_mean(kind, KINDS)} "
             f"Known: {forms}."
         )
