@@ -31,7 +31,7 @@ from hwnas.profiling.session import Sample, WholeNetworks, collect
 from hwnas.store.journal import Journal
 
 
-def tiny(resolution: Size = (32, 32), batch: int = 1) -> bytes:
+def tiny(resolution: Size = (64, 64), batch: int = 1) -> bytes:
     """Return the smallest network of the mobile space as an ONNX model."""
     space = spaces.load("mobile")
     graph = lower(space.decode(space.narrowest()), resolution, batch=batch)
@@ -214,4 +214,4 @@ def small_samples():
     space = spaces.load("mobile")
     rng = np.random.default_rng(0)
     while True:
-        yield Sample(space.decode(space.sample(rng)), (32, 32), 1)
+        yield Sample(space.decode(space.sample(rng)), (96, 96), 1)
