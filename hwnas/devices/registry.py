@@ -46,6 +46,10 @@ KINDS = {
         "onnxruntime_providers",
     ),
     "openvino": Kind("openvino", "this machine's processor by OpenVINO", "openvino_cpu"),
+    "cuda": Kind("cuda:INDEX", "an NVIDIA GPU by TensorRT", "tensorrt.device"),
+    "trtexec": Kind(
+        "trtexec[:INDEX]", "an NVIDIA GPU by NVIDIA's trtexec alone", "tensorrt.trtexec"
+    ),
     "torch": Kind("torch[:cuda:N]", "PyTorch, eager: whole networks", "torch_eager"),
     "torch-compile": Kind(
         "torch-compile[:cuda:N]", "PyTorch, torch.compile: whole networks", "torch_compile"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DeviceUnavailableError, HwnasError, UsageError, did_you_mean
+from .half import to_half
 
 if TYPE_CHECKING:
     import onnx
@@ -83,7 +84,7 @@ def variant(model: onnx.ModelProto, precision: str, images: Path | None = None) 
     calibrated, checked = inputs[:-CHECKED] or inputs, inputs[-CHECKED:]
     with _silent():
         if precision == "fp16":
-            made, source = _half(model), ""
+            made, source = to_half(model), ""
         else:
             made = _quantized(model, name, calibrated)
             source = (
@@ -109,6 +110,16 @@ def variant(model: onnx.ModelProto, precision: str, images: Path | None = None) 
             + (", and calibrate it on images with --calibrate FOLDER." if not found else ".")
         )
     return result
+
+
+def calibration_images(model: onnx.ModelProto, folder: Path) -> list[Images]:
+    """Return images of a folder as a model takes them, one batch [batch, 3, height, width] each.
+
+    Raises:
+        UsageError: a folder without images, or the model takes something else.
+        DeviceUnavailableError: the package that reads images is missing.
+    """
+    return _read(_files(folder), _input(model)[1])
 
 
 def _quantized(model: onnx.ModelProto, name: str, images: Sequence[Images]) -> onnx.ModelProto:
@@ -142,16 +153,6 @@ def _quantized(model: onnx.ModelProto, name: str, images: Sequence[Images]) -> o
             reduce_range=True,
         )
         return onnx.load(path)
-
-
-def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    halved: onnx.ModelProto = convert_float_to_float16(copied, keep_io_types=True)
-    return halved
 
 
 def _errors(
