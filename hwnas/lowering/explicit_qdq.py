@@ -125,9 +125,9 @@ def _fused_operand(node: Any, model: onnx.ModelProto) -> int | None:
     for place, name in enumerate(node.input):
         position, producer = order.get(name, (-1, None))
         readers = sum(list(n.input).count(name) for n in model.graph.node)
-        if producer is not None and producer.op_type == "Conv" and readers == 1:
-            if name not in handed_out:
-                candidates.append((position, place))
+        alone = readers == 1 and name not in handed_out
+        if producer is not None and producer.op_type == "Conv" and alone:
+            candidates.append((position, place))
     return max(candidates)[1] if candidates else None
 
 

@@ -9,8 +9,18 @@ from contextlib import contextmanager
 import numpy as np
 
 from ...errors import DeviceUnavailableError
-from .cuda import Event, Gpu, Graph, Memory, Runtime, Stream, lost, out_of_memory
-from .cuda import package_version, version_text
+from .cuda import (
+    Event,
+    Gpu,
+    Graph,
+    Memory,
+    Runtime,
+    Stream,
+    lost,
+    out_of_memory,
+    package_version,
+    version_text,
+)
 
 
 class PyCuda:
