@@ -105,9 +105,7 @@ def members(cls) -> dict:
 def signatures(name: str, doc: str) -> list[list[list]]:
     """Return [argument, type, whether it has a default] of each overload of a docstring."""
     lines = re.findall(rf"^(?:\d+\. )?{re.escape(name)}\((self: .*)\) -> .*$", doc, re.MULTILINE)
-    return [
-        [argument(text) for text in re.split(r", (?=\w+: )", line)[1:]] for line in lines
-    ]
+    return [[argument(text) for text in re.split(r", (?=\w+: )", line)[1:]] for line in lines]
 
 
 def argument(text: str) -> list:
@@ -131,7 +129,9 @@ def record(wheel: Path, target: Path) -> None:
             code = "import tensorrt_bindings as m; found = s.tensorrt_signatures(m)"
         else:
             path += [p for p in sys.path if p.endswith("site-packages")]  # cuda-pathfinder
-            code = f"from cuda.bindings import runtime as m; found = s.cuda_signatures(m, {version!r})"
+            code = (
+                f"from cuda.bindings import runtime as m; found = s.cuda_signatures(m, {version!r})"
+            )
         code = f"import json, tensorrt_signatures as s; {code}; print(json.dumps(found))"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "LD_LIBRARY_PATH": folder}
         done = subprocess.run(

@@ -38,12 +38,14 @@ def command(
     detector: str | None,
     as_json: bool,
 ) -> None:
-    """Time MODEL: an ONNX file, a zoo name, a JSON or structure file, or a run folder."""
+    """Time MODEL: an ONNX file, an engine, a zoo name, a JSON or structure file, or a run."""
     from ..architecture.detectors import parse
     from ..units import format_seconds
     from ..workflows.measure import measure
 
-    source: Any = Path(model) if Path(model).suffix == ".onnx" else resolve_architecture(model)
+    source: Any = (
+        Path(model) if Path(model).suffix in (".onnx", ".engine") else resolve_architecture(model)
+    )
     document = measure(
         source,
         device,
@@ -52,11 +54,17 @@ def command(
         seconds,
         detector=parse(detector) if detector else None,
     )
-    if document["contended"]:
+    advice = document.get("clocks", {}).get("advice", "")
+    if advice:
+        say(advice)
+    elif document["contended"]:
         say(
             "contended: other processes took part of the wall time "
             f"({format_seconds(document['wall_s'])}); the CPU time is reported."
         )
+    if "with_transfers_s" in document:
+        emit(document, _gpu(document), as_json)
+        return
     parts = document.get("parts_s", {})
     how = (
         " + ".join(f"{name} {format_seconds(each)}" for name, each in parts.items())
@@ -67,3 +75,18 @@ def command(
         f"(wall {format_seconds(document['wall_s'])}, CPU {format_seconds(document['cpu_s'])})"
     )
     emit(document, text, as_json)
+
+
+def _gpu(document: dict[str, Any]) -> str:
+    """Return what a GPU took, in words."""
+    from ..units import format_seconds
+
+    def told(what: str, seconds: float | None) -> str:
+        return f"; {what} {format_seconds(seconds)}" if seconds is not None else ""
+
+    return (
+        f"{format_seconds(document['latency_s'])} on {document['device']}: median of "
+        f"{len(document['samples_s'])} runs by CUDA events"
+        + told("with transfers", document["with_transfers_s"])
+        + told("as a CUDA graph", document["cuda_graph_s"])
+    )

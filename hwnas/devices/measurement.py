@@ -85,6 +85,10 @@ class Measurement:
         median of the times to believe."""
         return self.typical_s if self.contended else self.wall_s
 
+    def details(self) -> dict[str, Any]:
+        """Return what a kind of device tells beyond its runs, as JSON data."""
+        return {}
+
 
 class Pace:
     """How much slower than at its best a core runs, told by a fixed piece of arithmetic.

@@ -72,7 +72,7 @@ def export(
     if format not in FORMATS:
         raise UsageError(
             f"unknown format '{format}'.{did_you_mean(format, FORMATS)} "
-            f"Known: {', '.join(FORMATS)}."
+            f"Known: {', '.join((*FORMATS, 'tensorrt'))}."
         )
     check_precision(format, precision, images)
     suffix, source = FORMATS[format]

@@ -8,11 +8,19 @@ from typing import Any
 from ..architecture.detectors import Detector, Part, attach
 from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import Size
+from ..devices.contract import Device
 from ..devices.lease import lease
+from ..devices.measurement import Measurement
 from ..devices.registry import connect, described
+from ..devices.spec import DeviceSpec
+from ..devices.tensorrt.device import TensorRt
+from ..devices.tensorrt.trtexec import Trtexec
 from ..errors import UsageError
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
+
+ENGINE = ".engine"
+"""How the file of a TensorRT engine ends."""
 
 
 def measure(
@@ -35,6 +43,9 @@ def measure(
     """
     place = described(device)
     runtime = connect(place)
+    if isinstance(model, Path) and model.suffix == ENGINE:
+        timed = _timed_engine(runtime, model, resolution, batch, seconds)
+        return _document(place, runtime, {"": timed})
     if isinstance(model, Path):
         if resolution or batch or detector:
             raise UsageError(
@@ -53,6 +64,25 @@ def measure(
         }
     with lease(runtime.resource):
         each = {name: runtime.measure(data, least_s=seconds) for name, data in models.items()}
+    return _document(place, runtime, each)
+
+
+def _timed_engine(
+    runtime: Device, path: Path, resolution: Size | None, batch: int | None, seconds: float
+) -> Measurement:
+    """Time an engine, which only TensorRT's devices run, and only where it was built."""
+    if not isinstance(runtime, TensorRt | Trtexec):
+        raise UsageError(
+            f"{path} is a TensorRT engine: measure it with --device cuda:0, where it was built."
+        )
+    if resolution:
+        raise UsageError("an engine has its own input size: leave --resolution out.")
+    with lease(runtime.resource):
+        return runtime.measure_engine(path, batch, least_s=seconds)
+
+
+def _document(place: DeviceSpec, runtime: Device, each: dict[str, Measurement]) -> dict[str, Any]:
+    """Return what was measured: of one graph, or of a detector's parts, which add up."""
     measured = next(iter(each.values()))
     document = {
         "schema": "hwnas.measure/1",
@@ -63,6 +93,7 @@ def measure(
         "contended": measured.contended,
         "samples_s": list(measured.wall_samples_s),
         "cpu_samples_s": list(measured.cpu_samples_s),
+        **(measured.details() if len(each) == 1 else {}),
         "environment": runtime.environment(),
     }
     if len(each) > 1:

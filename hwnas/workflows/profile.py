@@ -27,13 +27,13 @@ from ..store import shelf
 from ..store.journal import Journal
 from . import adapting
 from .choosing import LeastSure
-from .sampling import inside, samples
+from .sampling import inside, resized, samples
 
 LEAST_NETWORKS = 8
 """Networks below which no predictor is fitted."""
 
-PRECISIONS = ("fp32", "int8")
-"""What this machine's processor can be measured in."""
+PRECISIONS = tuple(spec.BYTES_PER_VALUE)
+"""What devices can be measured in; each refuses what it does not know."""
 
 CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
 """What learns the residual of a processor's kernels."""
@@ -122,7 +122,11 @@ def profile(
         found = collect(
             WholeNetworks(runtime) if sources else runtime,
             device.fusion,
-            inside(plan.seed) if sources else samples(plan.seed),
+            resized(
+                inside(plan.seed) if sources else samples(plan.seed),
+                device.resolution,
+                device.batch,
+            ),
             journal,
             60 * plan.minutes,
             report,
@@ -211,7 +215,7 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         device=device.name,
         runtime=str(profile.provenance.get("runtime", device.runtime)),
         precision=device.precision,
-        feature_set="cpu",
+        feature_set="gpu" if device.runtime == "tensorrt" else "cpu",
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from ..searchers.mutation import AttributeMutation
 
 SIZES = (160, 192, 224, 224, 224, 256, 320)
 """Resolutions that networks are measured at; the default one more often."""
+
+DEFAULT = (224, 224)
+"""The size that the others lie around."""
 
 FLOPS = {"resnet": (7e7, 5e9), "mobile": (4e7, 1e9)}
 """Multiply-adds of measured networks: from about two to about eighty milliseconds of a core."""
@@ -47,6 +51,22 @@ def samples(seed: int) -> Iterator[Sample]:
         yield from itertools.islice(architectures, INSIDE)
         name, graph = next(outside)
         yield Sample(None, graph.size, graph.batch, graph, name)
+
+
+def resized(found: Iterator[Sample], resolution: Size, batch: int) -> Iterator[Sample]:
+    """Yield architectures in the batches of a device, at resolutions around its own.
+
+    Sizes spread as around 224; they are multiples of 32. Other networks stay as they are.
+    """
+    for sample in found:
+        if sample.architecture is None or (resolution, batch) == (DEFAULT, 1):
+            yield sample
+            continue
+        height, width = (
+            max(32, 32 * round(own * size / DEFAULT[0] / 32))
+            for own, size in zip(resolution, sample.resolution, strict=True)
+        )
+        yield replace(sample, resolution=(height, width), batch=batch)
 
 
 def inside(seed: int) -> Iterator[Sample]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DeviceUnavailableError, HwnasError, UsageError
@@ -45,10 +46,22 @@ class GpuMeasurement(Measurement):
     Attributes:
         transfers_s: runs with the copies of the inputs to the GPU and of the outputs back.
         graph_s: runs as one CUDA graph; empty where it cannot be captured.
+        clocks: what they were, and how to make them steady (`nvml.Clocks.document`).
     """
 
     transfers_s: tuple[float, ...] = ()
     graph_s: tuple[float, ...] = ()
+    clocks: dict[str, Any] = field(default_factory=dict)
+
+    def details(self) -> dict[str, Any]:
+        """Return the other two series, and the clocks."""
+        return {
+            "with_transfers_s": median(self.transfers_s) if self.transfers_s else None,
+            "with_transfers_samples_s": list(self.transfers_s),
+            "cuda_graph_s": median(self.graph_s) if self.graph_s else None,
+            "cuda_graph_samples_s": list(self.graph_s),
+            "clocks": self.clocks,
+        }
 
 
 class TensorRt:
@@ -111,10 +124,6 @@ class TensorRt:
     def strongly_typed(self) -> bool:
         """Whether the graph's own types decide."""
         return precisions.strongly_typed(int(self._trt.__version__.split(".")[0]))
-
-    def clocks(self) -> dict[str, Any]:
-        """Return the clocks while measuring, and how to make them steady."""
-        return self._clocks.document()
 
     def fusion(self) -> Fusion:
         """Return what TensorRT fuses, as its documentation says."""
@@ -194,10 +203,13 @@ class TensorRt:
             UsageError: the images or the batches do not fit.
             HwnasError: TensorRT cannot build it.
         """
-        build = self._builder.build(precisions.parse(model), self.precision, profiles, images)
+        parsed = precisions.parse(model)
+        build = self._builder.build(parsed, self.precision, profiles, images)
         engine = self._engine(build.plan)
         try:
             tensors = engine.tensors()
+            made_up = build.calibration == precisions.MADE_UP
+            errors = {} if made_up else engine.errors(model)
         finally:
             engine.free()
         card = engine_file.EngineCard(
@@ -211,6 +223,7 @@ class TensorRt:
             hashlib.sha256(build.plan).hexdigest(),
             hashlib.sha256(model).hexdigest(),
             architecture,
+            errors,
         )
         return build.plan, card
 
@@ -241,6 +254,7 @@ class TensorRt:
         self, engine: Engine, least_runs: int, least_s: float, most_s: float
     ) -> GpuMeasurement:
         compute = self._compute(engine, least_runs, least_s, most_s, 0)
+        clocks = self._clocks.document()
 
         def enough(samples: list[float], spent: float) -> bool:
             return len(samples) >= least_runs and spent >= min(least_s / 4, most_s)
@@ -248,7 +262,9 @@ class TensorRt:
         transfers = engine.timed(engine.run_with_transfers, enough)
         graph = engine.graph()
         launches = engine.timed(lambda: engine.launch(graph), enough) if graph else []
-        return GpuMeasurement(*compute, transfers_s=tuple(transfers), graph_s=tuple(launches))
+        return GpuMeasurement(
+            *compute, transfers_s=tuple(transfers), graph_s=tuple(launches), clocks=clocks
+        )
 
     def _compute(
         self, engine: Engine, least_runs: int, least_s: float, most_s: float, most_runs: int
