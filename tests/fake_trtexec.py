@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -48,12 +49,12 @@ def build(options: dict[str, list[str]], strong: bool) -> int:
     flags = {name.upper() for name in ("fp16", "int8") if name in options}
     profiles = [
         {"images": [shape.partition(":")[2].split("x") for shape in shapes]}
-        for shapes in zip(*(options.get(f"{n}Shapes", []) for n in ("min", "opt", "max")))
+        for shapes in zip(
+            *(options.get(f"{n}Shapes", []) for n in ("min", "opt", "max")), strict=True
+        )
     ]
     why = far.refused(model, flags, strong, profiles)
-    size = 4 * max(
-        __import__("math").prod(far._shape(t)) for t in (*model.graph.input, *model.graph.output)
-    )
+    size = 4 * max(math.prod(far._shape(t)) for t in (*model.graph.input, *model.graph.output))
     if size > 40 * 2**30:
         why = "Error Code 2: OutOfMemory (Requested size was too large.)"
     if why:

@@ -657,7 +657,7 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
     class Error(Exception):
         pass
 
-    class OutOfMemory(Error):
+    class OutOfMemoryError(Error):
         pass
 
     def answered():
@@ -707,7 +707,7 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
             try:
                 self.address = allocate(gpu, size)
             except MemoryError:
-                raise OutOfMemory("cuMemAlloc failed: out of memory") from None
+                raise OutOfMemoryError("cuMemAlloc failed: out of memory") from None
 
         def __int__(self):
             return self.address
@@ -725,7 +725,7 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
         gpu.clock_s += dest.nbytes / 12e9
         dest[:] = gpu.memory[int(src)]
 
-    module.Error, module.MemoryError = Error, OutOfMemory
+    module.Error, module.MemoryError = Error, OutOfMemoryError
     module.init = answered
     module.Device, module.Stream, module.Event = Device, Stream, Event
     module.mem_alloc = Allocation

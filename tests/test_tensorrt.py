@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import tensorrt_far_end as far
-from device_contract import DeviceContract, failing_after, tiny
+from device_contract import DeviceContract, tiny
 
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.cli import main
@@ -230,7 +230,7 @@ def test_batch_profiles(tmp_path: Path, monkeypatch) -> None:
     for text in ("0", "4:2:8", "1:2", "x"):
         with pytest.raises(UsageError, match="1:8:32"):
             BatchProfile.parse(text)
-    with pytest.raises(HwnasError, match="open shape.*--batches"):
+    with pytest.raises(HwnasError, match=r"open shape.*--batches"):
         open_model = precision.parse(backbone())
         from hwnas.devices.tensorrt.builder import open_batch
 
@@ -413,7 +413,7 @@ def test_half_precision_is_a_valid_model_with_float_ends() -> None:
     assert {t.type.tensor_type.elem_type for t in ends} == {onnx.TensorProto.FLOAT}
     weights = [t for t in half.graph.initializer if len(t.dims) == 4]
     assert {t.data_type for t in weights} == {onnx.TensorProto.FLOAT16}
-    assert [t.data_type for t in model.graph.initializer if len(t.dims) == 4][0] == 1
+    assert onnx.TensorProto.FLOAT16 not in {t.data_type for t in model.graph.initializer}
 
 
 def test_calibration_is_told_and_refused_where_it_does_not_fit(tmp_path: Path) -> None:
@@ -460,7 +460,8 @@ static int count = COUNT;
 int cuInit(unsigned f) { return STATUS; }
 int cuDeviceGetCount(int *n) { *n = count; return 0; }
 int cuDeviceGet(int *d, int i) { *d = i; return 0; }
-int cuDeviceGetName(char *name, int n, int d) { strncpy(name, "Tesla V100-SXM2-16GB", n); return 0; }
+int cuDeviceGetName(char *name, int n, int d) {
+    strncpy(name, "Tesla V100-SXM2-16GB", n); return 0; }
 int cuDeviceGetAttribute(int *v, int a, int d) {
     *v = a == 75 ? 7 : a == 76 ? 0 : a == 16 ? 80 : -1; return 0; }
 """
@@ -697,7 +698,7 @@ def test_recorded_output_of_trtexec(tmp_path: Path) -> None:
     assert trtexec_files.times(times) == ([1e-3], [pytest.approx(1.3e-3)])
     for text in ("", "[]", '[{"computeMs": "x"}]', "{}", '[{"computeMs": 0, "latencyMs": 0}]'):
         times.write_text(text)
-        with pytest.raises(HwnasError, match="times.json"):
+        with pytest.raises(HwnasError, match=r"times\.json"):
             trtexec_files.times(times)
 
 
@@ -760,8 +761,3 @@ def few(seed: int):
     space = spaces.load("mobile")
     while True:
         yield Sample(space.decode(space.sample(rng)), (32, 32), 1)
-
-
-def test_failing_after_is_used() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        failing_after(0, KeyboardInterrupt())()
