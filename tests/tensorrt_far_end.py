@@ -71,6 +71,8 @@ def checked(cls: type, name: str, signatures: dict[str, Any], module: Any) -> ty
     """Return a class whose public members are those of the record, checked at each call."""
     for member in [key for key in vars(cls) if not key.startswith("_") or key == "__init__"]:
         value = vars(cls)[member]
+        if isinstance(value, type):
+            continue  # an enumeration
         known = signatures.get(member)
         if known is None:
             if member != "__init__":

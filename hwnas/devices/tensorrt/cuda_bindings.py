@@ -151,7 +151,7 @@ class _Memory:
         except Exception:
             call("cudaFree", self.address)
             raise
-        self.host = np.frombuffer((ctypes.c_uint8 * size).from_address(self._host), dtype=np.uint8)
+        self.host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._host))
 
     def copy_in(self, stream: Stream) -> None:
         kind = self._call.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice

@@ -227,7 +227,8 @@ class Engine:
         return tuple(int(size) for size in self._context.get_tensor_shape(name))
 
     def _type(self, name: str) -> np.dtype[Any]:
-        return np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        kind: np.dtype[Any] = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        return kind
 
     def _view(self, name: str) -> Any:
         return self._buffers[name].host.view(self._type(name)).reshape(self._shape(name))

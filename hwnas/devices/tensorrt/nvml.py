@@ -50,7 +50,9 @@ class Clocks:
         self.readings: list[Reading] = []
         try:
             if nvml is None:
-                import pynvml as nvml
+                import pynvml
+
+                nvml = pynvml
             nvml.nvmlInit()
             self._handle = nvml.nvmlDeviceGetHandleByPciBusId(bus)
             self._nvml = nvml
