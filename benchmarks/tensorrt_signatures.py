@@ -30,7 +30,8 @@ ENUMS = (
 CUDA = (
     "cudaDeviceGetPCIBusId", "cudaDriverGetVersion", "cudaEventCreate", "cudaEventElapsedTime",
     "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost",
-    "cudaGetDeviceProperties", "cudaGetErrorString", "cudaGraphDestroy", "cudaGraphInstantiate",
+    "cudaGetDeviceProperties", "cudaGetErrorString", "cudaGraphDestroy", "cudaGraphExecDestroy",
+    "cudaGraphInstantiate",
     "cudaGraphLaunch", "cudaMalloc", "cudaMallocHost", "cudaMemcpyAsync", "cudaSetDevice",
     "cudaStreamBeginCapture", "cudaStreamCreateWithFlags", "cudaStreamEndCapture",
     "cudaStreamSynchronize",

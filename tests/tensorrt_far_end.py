@@ -49,6 +49,7 @@ class Gpu:
     horizontal: bool = False  # two convolutions of one input become one kernel
     computes: bool = False
     sm_mhz: list[int] = field(default_factory=lambda: [1410])
+    refuses_to_run: str = ""  # what TensorRT logs where a run fails
     events: list[str] = field(default_factory=list)
 
     def do(self, work: Callable[[], None]) -> None:
@@ -294,7 +295,9 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
                 )
                 self._logger.log(module.ILogger.Severity.ERROR, told)
                 return None
-            return ICudaEngine(plan)
+            engine = ICudaEngine(plan)
+            engine._logger = self._logger
+            return engine
 
     class ICudaEngine:
         def __init__(self, plan):
@@ -379,6 +382,10 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
             assert set(self._addresses) == set(self._engine._tensors), "a tensor has no address"
             for hook in gpu.before_each_run:
                 hook()
+            if gpu.refuses_to_run:
+                log = self._engine._logger
+                log.log(module.ILogger.Severity.ERROR, gpu.refuses_to_run)
+                return False
             gpu.do(self._execute)
             return True
 
@@ -556,7 +563,7 @@ def _checked_function(name, arguments, function, module, gpu: Gpu):
 
 
 NO_RESULT = (
-    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy",
+    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy", "cudaGraphExecDestroy",
     "cudaGraphLaunch", "cudaMemcpyAsync", "cudaSetDevice", "cudaStreamBeginCapture",
     "cudaStreamSynchronize",
 )  # fmt: skip
@@ -624,6 +631,7 @@ def _functions(module, gpu: Gpu) -> dict[str, Callable]:
         "cudaGetDeviceProperties": lambda device: about,
         "cudaGetErrorString": lambda error: b"what happened",
         "cudaGraphDestroy": lambda graph: None,
+        "cudaGraphExecDestroy": lambda graph: None,
         "cudaGraphInstantiate": lambda graph, flags: graph,
         "cudaGraphLaunch": launch,
         "cudaMalloc": malloc,

@@ -335,6 +335,28 @@ def test_models_that_tensorrt_does_not_take(model: str, message: str, monkeypatc
         TensorRt(0, "fp32").measure(data)
 
 
+def test_a_gpu_that_tensorrt_loses(monkeypatch) -> None:
+    gpu = attach(monkeypatch)
+    runtime = TensorRt(0, "fp32")
+    told = "IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (unspecified launch failure)"
+    gpu.refuses_to_run = told
+    with pytest.raises(DeviceLostError, match="unspecified launch failure"):
+        runtime.measure(tiny())
+    gpu.refuses_to_run = "Error Code 3: API Usage Error (an address is missing)"
+    with pytest.raises(HwnasError, match="does not run the engine: Error Code 3"):
+        runtime.measure(tiny())
+
+
+def test_memory_that_does_not_suffice_for_all_is_given_back(monkeypatch) -> None:
+    gpu = attach(monkeypatch)
+    runtime = TensorRt(0, "fp32")
+    runtime.measure(tiny(), least_runs=1, least_s=0.0)
+    gpu.memory_bytes = 4 * 3 * 32 * 32 + 100  # the image, and no feature map
+    with pytest.raises(HwnasError, match="out of memory"):
+        runtime.measure(tiny(), least_runs=1, least_s=0.0)
+    assert gpu.used_bytes == 0
+
+
 def test_memory_that_does_not_suffice_to_build(monkeypatch) -> None:
     attach(monkeypatch, gpu=far.Gpu(memory_bytes=100))
     with pytest.raises(HwnasError, match="out of memory"):

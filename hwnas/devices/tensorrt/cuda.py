@@ -83,6 +83,9 @@ class Graph(Protocol):
     def launch(self, stream: Stream) -> None:
         """Put the work into a stream."""
 
+    def free(self) -> None:
+        """Give it back."""
+
 
 class Cuda(Protocol):
     """One GPU.
@@ -97,10 +100,10 @@ class Cuda(Protocol):
         """Return memory of so many bytes."""
 
     def stream(self) -> Stream:
-        """Return a new stream."""
+        """Return the stream that all work goes into."""
 
-    def event(self) -> Event:
-        """Return a new event that takes the time."""
+    def events(self, count: int) -> list[Event]:
+        """Return events that take the time, the same ones each time."""
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """Return what `work` puts into a stream as a graph; None where this cannot be done."""

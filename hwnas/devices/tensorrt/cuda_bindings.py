@@ -84,18 +84,21 @@ class CudaBindings:
             self._call("cudaDeviceGetPCIBusId", 32, index).split(b"\0")[0].decode(),
             package_version("cuda-bindings"),
         )
+        self._stream: Stream = _Stream(self._call)
+        self._events: list[Event] = []
 
     def memory(self, size: int) -> Memory:
         """Return memory of so many bytes."""
         return _Memory(self._call, size)
 
     def stream(self) -> Stream:
-        """Return a new stream, apart from the default one, which others wait for."""
-        return _Stream(self._call)
+        """Return the one stream, apart from the default one, which others wait for."""
+        return self._stream
 
-    def event(self) -> Event:
-        """Return a new event."""
-        return _Event(self._call)
+    def events(self, count: int) -> list[Event]:
+        """Return events, the same ones each time."""
+        self._events += [_Event(self._call) for _ in range(count - len(self._events))]
+        return self._events[:count]
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """Return what `work` puts into a stream as a graph; None where it cannot be captured."""
@@ -176,3 +179,6 @@ class _Graph:
 
     def launch(self, stream: Stream) -> None:
         self._call("cudaGraphLaunch", self._executable, stream.handle)
+
+    def free(self) -> None:
+        self._call("cudaGraphExecDestroy", self._executable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -262,7 +262,10 @@ class TensorRt:
 
         transfers = engine.timed(engine.run_with_transfers, enough)
         graph = engine.graph()
-        launches = engine.timed(lambda: engine.launch(graph), enough) if graph else []
+        launches: list[float] = []
+        if graph is not None:
+            launches = engine.timed(partial(engine.launch, graph), enough)
+            graph.free()
         return GpuMeasurement(
             *compute, transfers_s=tuple(transfers), graph_s=tuple(launches), clocks=clocks
         )

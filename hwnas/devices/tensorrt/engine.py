@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from ...errors import HwnasError, UsageError
-from .cuda import Cuda, Event, Graph, Memory, out_of_memory
+from ...errors import DeviceUnavailableError, HwnasError, UsageError
+from .cuda import Cuda, Event, Graph, Memory, lost, out_of_memory
 
 WARM_UP_RUNS = 3
 WARM_UP_S = 0.2
 """Runs and seconds before the first that counts: a GPU needs a while to raise its clocks."""
+
+LOST = r"cuda runtime|cuda failure|illegal memory access|unspecified launch failure"
+"""What TensorRT's errors contain where it is the GPU that failed."""
 
 
 class Engine:
@@ -58,8 +63,12 @@ class Engine:
         self._choose_batch(sorted(inputs), batch)
         self._inputs = [name for name in names if name in inputs]
         self._outputs = [name for name in names if name not in inputs]
-        for name in names:
-            self._allocate(name)
+        try:
+            for name in names:
+                self._allocate(name)
+        except HwnasError:
+            self.free()  # what did fit, or the next engine would not
+            raise
 
     @property
     def profiles(self) -> int:
@@ -102,6 +111,8 @@ class Engine:
         """
         if not self._context.execute_async_v3(self._stream.handle):
             told = "; ".join(self._log.errors[-2:]) or "it gives no reason"
+            if re.search(LOST, told, re.IGNORECASE):
+                raise lost("TensorRT", told)
             raise HwnasError(f"TensorRT does not run the engine: {told}.")
 
     def run_with_transfers(self) -> None:
@@ -137,7 +148,8 @@ class Engine:
             enough: told the times so far and the seconds since the beginning.
         """
         self.warm_up(work)
-        pairs = [(self._cuda.event(), self._cuda.event()) for _ in range(2)]
+        first, second, third, fourth = self._cuda.events(4)
+        pairs = [(first, second), (third, fourth)]
         samples: list[float] = []
         began = time.monotonic()
         ahead = self._put(work, pairs[0])
@@ -180,7 +192,8 @@ class Engine:
     def free(self) -> None:
         """Give the buffers back."""
         for memory in self._buffers.values():
-            memory.free()
+            with suppress(DeviceUnavailableError):  # a lost GPU has lost its memory, too
+                memory.free()
         self._buffers = {}
 
     def _put(self, work: Callable[[], None], events: tuple[Event, Event]) -> tuple[Event, Event]:

@@ -57,18 +57,21 @@ class PyCuda:
             device.pci_bus_id(),
             package_version("pycuda"),
         )
+        self._stream: Stream = _Stream(driver)
+        self._events: list[Event] = []
 
     def memory(self, size: int) -> Memory:
         """Return memory of so many bytes."""
         return _Memory(self._driver, size)
 
     def stream(self) -> Stream:
-        """Return a new stream."""
-        return _Stream(self._driver)
+        """Return the one stream."""
+        return self._stream
 
-    def event(self) -> Event:
-        """Return a new event."""
-        return _Event(self._driver)
+    def events(self, count: int) -> list[Event]:
+        """Return events, the same ones each time."""
+        self._events += [_Event(self._driver) for _ in range(count - len(self._events))]
+        return self._events[:count]
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """Return None: pycuda has no graphs."""
