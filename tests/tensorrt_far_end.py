@@ -563,7 +563,8 @@ def _checked_function(name, arguments, function, module, gpu: Gpu):
 
 
 NO_RESULT = (
-    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy", "cudaGraphExecDestroy",
+    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy", 
+    "cudaGraphExecDestroy",
     "cudaGraphLaunch", "cudaMemcpyAsync", "cudaSetDevice", "cudaStreamBeginCapture",
     "cudaStreamSynchronize",
 )  # fmt: skip
