@@ -563,7 +563,7 @@ def _checked_function(name, arguments, function, module, gpu: Gpu):
 
 
 NO_RESULT = (
-    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy", 
+    "cudaEventRecord", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaGraphDestroy",
     "cudaGraphExecDestroy",
     "cudaGraphLaunch", "cudaMemcpyAsync", "cudaSetDevice", "cudaStreamBeginCapture",
     "cudaStreamSynchronize",
