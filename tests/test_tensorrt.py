@@ -109,10 +109,6 @@ class TestTensorRt(DeviceContract):
 
         monkeypatch.setattr(self.gpu, "before_each_run", [hooked])
 
-    def lose(self, monkeypatch, device, after_runs: int) -> None:
-        # Runs take no time here, so each network is run as often as at most.
-        super().lose(monkeypatch, device, 5 * after_runs)
-
 
 @pytest.mark.parametrize("version", far.RELEASES)
 @pytest.mark.parametrize("chosen", precision.PRECISIONS)

@@ -34,7 +34,7 @@ class LeastSure:
             columns,
             np.array([time_s for network in known for _, time_s in network.kernels]),
             sequence_of([len(network.kernels) for network in known]),
-            feature_set="cpu",
+            feature_set=self._device.feature_set,
             bytes_per_value=self._device.bytes_per_value,
             seed=len(known),
         )

@@ -215,7 +215,7 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         device=device.name,
         runtime=str(profile.provenance.get("runtime", device.runtime)),
         precision=device.precision,
-        feature_set="gpu" if device.runtime == "tensorrt" else "cpu",
+        feature_set=device.feature_set,
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
