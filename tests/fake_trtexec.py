@@ -79,7 +79,11 @@ def run(options: dict[str, list[str]], strong: bool) -> int:
     compute = 1e3 * sum(layer["seconds"] for layer in layers) * (1.0 if graph else 1.01)
     copy = 0.05 if transfers else 0.0
     runs = []
-    for i in range(int(options.get("iterations", ["10"])[0])):
+    duration = float(options.get("duration", ["3"])[0])
+    time.sleep(duration)
+    # As trtexec: so many runs and so many seconds, whichever is more.
+    wanted = max(int(options.get("iterations", ["10"])[0]), int(10 * duration))
+    for i in range(wanted):
         start = 10.0 * i
         runs.append({
             "startEnqMs": start, "endEnqMs": start + 0.01,
@@ -88,7 +92,6 @@ def run(options: dict[str, list[str]], strong: bool) -> int:
             "startD2hMs": start + copy + compute, "endD2hMs": start + 2 * copy + compute,
             "h2dMs": copy, "computeMs": compute, "d2hMs": copy, "latencyMs": compute + 2 * copy,
         })  # fmt: skip
-    time.sleep(float(options.get("duration", ["3"])[0]))
     Path(options["exportTimes"][0]).write_text(json.dumps(runs))
     if "exportProfile" in options:
         assert strong or "separateProfileRun" in options, "the profiler would slow the runs timed"

@@ -100,14 +100,27 @@ class TestTensorRt(DeviceContract):
         self.gpu = attach(monkeypatch)
         return self.gpu
 
-    def before_each_run(self, monkeypatch, device, hook) -> None:
-        def hooked() -> None:
-            try:
-                hook()
-            except RuntimeError:  # the contract's own way to say that memory ran out
-                raise cuda.out_of_memory() from None
+    def connect(self) -> TensorRt:
+        return TensorRt(0, "fp32")  # nothing is converted: quicker
 
-        monkeypatch.setattr(self.gpu, "before_each_run", [hooked])
+    def before_each_run(self, monkeypatch, device, hook) -> None:
+        original = device._engine
+
+        def hooked(*arguments):
+            engine = original(*arguments)
+            run = engine.run
+
+            def run_hooked() -> None:
+                try:
+                    hook()
+                except RuntimeError:  # the contract's own way to say that memory ran out
+                    raise cuda.out_of_memory() from None
+                run()
+
+            engine.run = run_hooked
+            return engine
+
+        monkeypatch.setattr(device, "_engine", hooked)
 
 
 @pytest.mark.parametrize("version", far.RELEASES)
@@ -684,6 +697,9 @@ class TestTrtexec(DeviceContract):
 
     connection = "trtexec"
     version = "101601"
+
+    def connect(self) -> trtexec.Trtexec:
+        return trtexec.Trtexec(0, "fp32")
 
     @pytest.fixture(autouse=True)
     def attached(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
