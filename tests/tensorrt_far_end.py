@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from hwnas.devices.tensorrt import layers
+
 SIGNATURES = Path(__file__).parent / "tensorrt_signatures"
 RELEASES = ("10.4.0", "10.16.1.11", "11.4.0.106")
 CUDA_RELEASES = ("12.9.10", "13.5.0")
@@ -190,7 +192,8 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
 
         def parse(self, model, path=None):
             parsed = onnx.load_model_from_string(model)
-            onnx.checker.check_model(parsed)
+            if len(model) < 4e6:
+                onnx.checker.check_model(parsed)  # slow where weights are large
             for node in parsed.graph.node:
                 if node.domain not in ("", "ai.onnx"):
                     told = f"No importer registered for op: {node.op_type}"
@@ -459,11 +462,8 @@ def refused(model, flags: set[str], strong: bool, profiles) -> str:
 
 def executed(model, horizontal: bool) -> list[dict[str, Any]]:
     """Return the layers that a model becomes, named as TensorRT names them."""
-    shapes = {}
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    for t in (*inferred.input, *inferred.output, *inferred.value_info):
-        shapes[t.name] = [max(1, size) for size in _shape(t)]
-    shapes |= {t.name: list(t.dims) for t in inferred.initializer}
+    known = layers._shapes(model)
+    shapes = {name: [max(1, size) for size in shape] for name, shape in known.items()}
     groups: list[list[Any]] = []
     of: dict[str, list[Any]] = {}
     readers: dict[str, int] = {}
@@ -505,7 +505,7 @@ def executed(model, horizontal: bool) -> list[dict[str, Any]]:
             root = [node]
             groups.append(root)
         of[node.output[0]] = root
-    layers = []
+    made: list[dict[str, Any]] = []
     for group in groups:
         twins = [n.name for n in group if n.op_type == "Conv"]
         rest = [n.name if n.op_type == "Relu" else f"PWN({n.name})"
@@ -517,15 +517,15 @@ def executed(model, horizontal: bool) -> list[dict[str, Any]]:
             weight = shapes.get(source(node.input[1]), [1, 1]) if node.op_type == "Conv" else [1, 1]
             seconds += 1e-6 + 2e-13 * out * math.prod(weight[1:])
         metadata = "\x1e".join(f"[ONNX Layer: {n.name}]" for n in group)
-        if not layers:
-            layers.append({"name": f"Reformatting CopyNode for Input Tensor 0 to {name}",
+        if not made:
+            made.append({"name": f"Reformatting CopyNode for Input Tensor 0 to {name}",
                            "type": "Reformat", "metadata": "", "seconds": 4e-6})  # fmt: skip
-        layers.append({"name": name, "type": "CaskConvolution" if twins else "PointWiseV2",
+        made.append({"name": name, "type": "CaskConvolution" if twins else "PointWiseV2",
                        "metadata": metadata, "seconds": seconds})  # fmt: skip
         if any(n.output[0] in handed_out for n in group):
-            layers.append({"name": f"Reformatting CopyNode for Output Tensor 0 to {name}",
+            made.append({"name": f"Reformatting CopyNode for Output Tensor 0 to {name}",
                            "type": "Reformat", "metadata": "", "seconds": 3e-6})  # fmt: skip
-    return layers
+    return made
 
 
 # CUDA, by cuda-bindings.

@@ -264,7 +264,7 @@ def _output_name(graph: Any, i: int) -> str:
 
 def _layout_change(timing: KernelTiming, batch: int) -> Kernel:
     _, channels, height, width = (*timing.out_shape, 1, 1, 1, 1)[:4]
-    op = LAYOUT_CHANGES.get(timing.op, timing.op)
+    op = LAYOUT_CHANGES.get(timing.op) or EXECUTED.get(timing.op, timing.op)
     return Kernel(op, batch, channels, (height, width), channels, (height, width))
 
 

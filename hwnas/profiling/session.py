@@ -13,6 +13,7 @@ from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import Graph, Size
 from ..devices.contract import Device
 from ..devices.measurement import KernelTiming, Measurement
+from ..errors import HwnasError
 from ..lowering.kernels import Fusion
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
@@ -224,9 +225,12 @@ def _measure(device: Device, fusion: Fusion, sample: Sample) -> NetworkRecord | 
     graph = sample.graph()
     try:
         kernels = match_graph(graph, fusion, timings) if timings else ()
-    except ValueError:
+    except ValueError as error:
         if sample.probe is None:
-            raise
+            raise HwnasError(
+                f"the runtime does not execute the kernels that hwnas predicts for it: {error}. "
+                "Measure whole networks instead, with --from DEVICE or --from any."
+            ) from error
         return None
     return NetworkRecord(
         sample.architecture,

@@ -14,6 +14,7 @@ from ...lowering.kernels import Fusion
 from ...store import shelf
 from .. import measurement, spec
 from ..measurement import KernelTiming, Measurement
+from ..registry import refuse
 from ..spec import DeviceSpec
 from . import availability, cuda, engine_file, layers, profiler
 from . import precision as precisions
@@ -343,6 +344,7 @@ def connect(device: DeviceSpec, argument: str) -> TensorRt:
         UsageError: TensorRT does not run what the device asks for.
         DeviceUnavailableError: driver, GPU or packages are missing.
     """
+    refuse(device, precisions.PRECISIONS)
     return TensorRt(_index(argument), device.precision)
 
 

@@ -28,6 +28,9 @@ a tactic has no such form they run apart, and their time is that convolution's."
 
 MAIN = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NO_WORK = ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant", "Identity")
+MOST_CONSTANT = 64
+"""Values of an initializer that may say a shape; more are a weight."""
+
 REFORMAT = re.compile(r"^Reformatting CopyNode for (?:Input|Output) Tensor \d+ (?:to|of) (.*)$")
 METADATA = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 SEPARATORS = re.compile(r" \+ | \|\| |PWN\(|\)|\(|, |\{ForeignNode\[|\.\.\.|\]\}")
@@ -178,7 +181,17 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors that have one."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    # Without the weights, which inference would copy several times; shapes may depend on constants.
+    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    for part in ("node", "input", "output"):
+        getattr(bare.graph, part).extend(getattr(model.graph, part))
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= MOST_CONSTANT:
+            bare.graph.initializer.append(tensor)
+            continue
+        value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        bare.graph.input.append(value)
+    inferred = onnx.shape_inference.infer_shapes(bare).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for tensor in (*inferred.input, *inferred.output, *inferred.value_info):
         dims = tensor.type.tensor_type.shape.dim

@@ -21,6 +21,7 @@ from ...lowering.kernels import Fusion
 from ...store import shelf
 from .. import measurement
 from ..measurement import UNKNOWN, KernelTiming
+from ..registry import refuse
 from ..spec import DeviceSpec
 from . import availability, device, engine_file, layers, trtexec_files
 from . import precision as precisions
@@ -372,7 +373,7 @@ def connect(device: DeviceSpec, argument: str) -> Trtexec:
         UsageError: TensorRT does not run what the device asks for.
         DeviceUnavailableError: driver, GPU or trtexec are missing.
     """
-    precisions.check(device.precision)
+    refuse(device, precisions.PRECISIONS)
     return Trtexec(_index(argument), device.precision)
 
 
