@@ -868,5 +868,6 @@ def few(seed: int):
     from hwnas.profiling.session import Sample
 
     space = spaces.load("mobile")
-    for size in itertools.count(32, 32):
-        yield Sample(space.decode(space.narrowest()), (size, size), 1)
+    sizes = itertools.product((16, 32, 48), repeat=2)
+    for size in itertools.cycle(sizes):
+        yield Sample(space.decode(space.narrowest()), size, 1)
