@@ -119,6 +119,19 @@ def argument(text: str) -> list:
     return [name, kind, bool(equals)]
 
 
+def text(found: dict) -> str:
+    """Return a record as JSON, one class, enumeration or other entry a line."""
+    parts = []
+    for key, value in sorted(found.items()):
+        if isinstance(value, dict):
+            lines = (f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(value.items()))
+            value_text = "{\n" + ",\n".join(lines) + "\n }"
+        else:
+            value_text = json.dumps(value)
+        parts.append(f" {json.dumps(key)}: {value_text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def record(wheel: Path, target: Path) -> None:
     """Record one wheel, in a process of its own: a process loads one TensorRT."""
     name, version = wheel.name.split("-")[:2]
@@ -142,7 +155,7 @@ def record(wheel: Path, target: Path) -> None:
             raise SystemExit(f"{wheel.name}: {done.stderr}")
     kind = "tensorrt" if name.startswith("tensorrt") else "cuda-bindings"
     out = target / f"{kind}-{version}.json"
-    out.write_text(json.dumps(json.loads(done.stdout), indent=1, sort_keys=True) + "\n")
+    out.write_text(text(json.loads(done.stdout)))
     print(out)
 
 
