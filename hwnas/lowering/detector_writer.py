@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from ..architecture.detectors import Detector, Part, attach
 from ..architecture.genotype import Architecture, lower
 from ..architecture.graph import INPUT, Graph
 from ..errors import DeviceUnavailableError
+from .torch_writer import joined
 from .weights import names, output_name
 
 if TYPE_CHECKING:
@@ -52,39 +52,27 @@ def to_source(architecture: Architecture, detector: Detector) -> str:
     for part in parts:
         lines = "\n".join(f"        DetectorRow{row!r}," for row in rows(part.graph))
         tables.append(f'    "{part.name}": (\n{lines}\n    ),')
+    outputs = [output_name(o) for o in parts[0].graph.layers if o.op == "output"]
     about = [
         f"{architecture.name or 'backbone'} with the detector {detector.name}, written by hwnas. "
         "Depends on torch alone.",
         "",
         "    parts = detector()",
-        '    outputs = parts["image"](images)  # by name, such as '
-        + ", ".join(output_name(o) for o in parts[0].graph.layers if o.op == "output")[:40]
-        + " ...",
+        f'    outputs = parts["image"](images)  # by name: {", ".join(outputs[:3])} ...',
     ]
-    library = "\n\n\n".join(_body(name) for name in ("torch_backbone", "torch_detector"))
+    modules = [
+        files(__package__).joinpath(f"{name}.py").read_text(encoding="utf-8")
+        for name in ("torch_backbone", "torch_detector")
+    ]
+    imports, library = joined(modules)
     return (
         '"""' + "\n".join(about) + '\n"""\n\n'
-        "from __future__ import annotations\n\n"
-        "from collections.abc import Sequence\n"
-        "from typing import Any, NamedTuple\n\n"
-        "import torch\nfrom torch import Tensor, nn\nfrom torch.nn import functional\n\n\n"
-        f"{library}\n\n\n"
+        f"from __future__ import annotations\n\n{imports}\n\n\n{library}\n\n\n"
         f"PARTS = {{\n" + "\n".join(tables) + "\n}\n\n\n"
         "def detector() -> dict[str, Network]:\n"
         '    """Return the parts of the detector with fresh weights."""\n'
         "    return {name: Network(rows) for name, rows in PARTS.items()}\n"
     )
-
-
-def _body(name: str) -> str:
-    """Return what follows the imports of a module of this package."""
-    text = files(__package__).joinpath(f"{name}.py").read_text(encoding="utf-8")
-    last = max(
-        node.end_lineno or 0
-        for node in ast.parse(text).body
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    )
-    return "\n".join(text.splitlines()[last:]).strip()
 
 
 def rows(graph: Graph) -> list[tuple[Any, ...]]:

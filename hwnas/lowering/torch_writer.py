@@ -64,7 +64,7 @@ def to_source(
         ending: what follows the table `LAYERS`.
     """
     library = files(__package__).joinpath("torch_backbone.py").read_text(encoding="utf-8")
-    imports, bodies = _joined([library, adapter])
+    imports, bodies = joined([library, adapter])
     table = "\n".join(f"    LayerRow{row!r}," for row in _rows(architecture))
     indented = "\n".join(f"    {line}".rstrip() for line in example.splitlines())
     return (
@@ -84,7 +84,7 @@ def identifier(name: str) -> str:
     return f"n{word}" if word[0].isdigit() else word
 
 
-def _joined(modules: Sequence[str]) -> tuple[str, str]:
+def joined(modules: Sequence[str]) -> tuple[str, str]:
     """Return the imports of several modules, without relative ones, and the text behind them."""
     plain: set[str] = set()
     taken: dict[str, set[str]] = {}
