@@ -424,7 +424,7 @@ def test_contended_threads_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> N
         ({"minutes": 0}, "--minutes is 0"),
         ({"networks": 3}, "8 at least"),
         ({"threads": 4096}, "--threads is 4096"),
-        ({"precision": "fp16"}, "known are fp32, int8"),
+        ({"precision": "fp8"}, "known are fp32, fp16, int8"),
         ({"optimization": "most"}, "known are all, basic"),
     ],
 )

@@ -584,7 +584,6 @@ def test_a_card_of_six_peaks_answers_for_every_class() -> None:
     old = Roofline({name: 1e9 * (i + 1) for i, name in enumerate(six)}, 1e10, 1e-6, 4.0)
     assert all(old.peak(name) > 0 for name in CLASSES)
     predictor = load_predictor(spec.load("v100-trt-fp32"))
-    assert set(predictor.card.roofline.macs_per_s) == set(six)
     product = Kernel("matmul", 1, 512, (1, 1), 512, (1, 1))
     convolution = product._replace(op="conv")
     answers = [predictor.predict([kernel]).latency_s for kernel in (product, convolution)]

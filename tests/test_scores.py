@@ -37,8 +37,8 @@ def tiny(
     width: int = 8, depth: int = 1, kernel: int = 3, family: str = "bottleneck"
 ) -> Architecture:
     """Return a network of a few thousand weights; every width is a multiple of `width`."""
-    inner = width if family == "bottleneck" else 3
-    activation = "relu" if family == "bottleneck" else "relu6"
+    inner = 3 if family == "mobile" else width
+    activation = "relu6" if family == "mobile" else "relu"
     rows = tuple((Row(family, 2 * width, inner, depth, kernel, 2, activation),) for _ in range(4))
     return Architecture(Stem(width), ((), *rows))
 
@@ -61,11 +61,18 @@ class Contract:
         assert (score.kind != "closed form") == (self.name in TORCH)
         assert type(score).__doc__
 
-    @pytest.mark.parametrize("family", ["bottleneck", "mobile"])
+    @pytest.mark.parametrize("family", ["bottleneck", "mobile", "basic", "k1kx"])
     def test_it_is_a_finite_number_of_every_family(self, family: str) -> None:
         value = self.score().value(tiny(family=family))
         assert type(value) is float or type(value) is int
         assert math.isfinite(value)
+
+    def test_it_is_a_finite_number_with_gates_and_a_focus_stem(self) -> None:
+        row = Row("bottleneck", 16, 8, 1, 3, 2, "hard_swish", se="hard_sigmoid")
+        network = Architecture(Stem(8, activation="silu", focus=True), ((), *(((row,),) * 4)))
+        value = self.score().value(network)
+        assert math.isfinite(value)
+        assert self.score().value(network) == value
 
     def test_it_depends_on_the_architecture_and_the_seed_alone(self) -> None:
         score, architecture = self.score(), tiny()
@@ -90,7 +97,7 @@ class Contract:
         for attribute in self.rises_with:
             assert score.value(larger[attribute]) > score.value(tiny())
 
-    @pytest.mark.parametrize("name", ["resnet", "mobile"])
+    @pytest.mark.parametrize("name", ["resnet", "mobile", "mobile-se", "mixed"])
     def test_a_search_scores_what_the_score_scores(self, name: str) -> None:
         space, score = spaces.load(name), self.score()
         evaluator = ScoreEvaluator(Evaluator(space, catalog.make("entropy"), [], []), score, 5)

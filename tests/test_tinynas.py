@@ -122,8 +122,7 @@ def test_mobile_rows_keep_their_widths() -> None:
         (changed(0, s=1), "must be the stem"),
         (changed(0, **{"in": 4}), "'in' is 4, but the image has 3 channels"),
         (changed(2, **{"in": 64}), "'in' is 64, but the row before gives 48 channels"),
-        (changed(2, **{"class": "SuperResKXKX"}), "block family 'basic'"),
-        (changed(2, **{"class": "SuperResK1KX"}), "block family 'k1kx'"),
+        (changed(2, **{"class": "SuperResKXKX"}), "SuperResKXKX of stride 2 has it in its second"),
         (changed(2, **{"class": "SuperResK1KXK"}), "Did you mean 'SuperResK1KXK1'"),
         (changed(2, **{"class": ...}), "needs a 'class'"),
         (changed(2, **{"class": "SuperResK1DWK1", "btn": 100}), "whole factor"),
@@ -135,7 +134,7 @@ def test_mobile_rows_keep_their_widths() -> None:
         (changed(2, k=99), "kernel is 99"),
         (changed(2, p=0), "padding 'p' must be 1"),
         (changed(2, g=7), "groups 'g' of 7 do not divide 'in' of 48"),
-        (changed(2, g=2), "no block family here has grouped"),
+        (changed(2, g=2), "grouped convolutions are not read"),
         (changed(2, btn=0), "'btn' is 0"),
         (changed(2, btn=...), "needs 'btn'"),
         (changed(2, L=True), "'L' is True"),
@@ -185,3 +184,31 @@ def test_nothing_of_a_network_is_left_out_silently(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tinynas, "_act", lambda activation: {})
     with pytest.raises(UsageError, match="cannot say all that this network is"):
         tinynas.write(architecture)
+
+
+def test_blocks_of_two_convolutions() -> None:
+    k1kx = rows(*PUBLISHED["maedet-s"])
+    for row in k1kx[1:]:
+        row["class"] = "SuperResK1KX"
+    found = tinynas.read(repr(k1kx)).architecture
+    assert {row.family for row in found.rows} == {"k1kx"}
+    assert tinynas.read(tinynas.write(found)).architecture == found
+    more = k1kx[-1] | {"class": "SuperResKXKX", "in": 2048, "s": 1}
+    found = tinynas.read(repr([*k1kx, more])).architecture
+    assert list(found.rows)[-1].family == "basic"
+    assert tinynas.read(tinynas.write(found)).architecture == found
+
+
+@pytest.mark.parametrize(
+    ("stem", "row", "message"),
+    [
+        (Stem(16), Row("bottleneck", 32, 16, 2, 3, 2, groups=4), "cannot say all"),
+        (Stem(16), Row("bottleneck", 32, 16, 2, 3, 2, se="sigmoid"), "cannot say all"),
+        (Stem(16, focus=True), Row("bottleneck", 32, 16, 2, 3, 2), "cannot say all"),
+        (Stem(16), Row("basic", 32, 16, 2, 3, 2), "in its second convolution"),
+        (Stem(16), Row("bottleneck", 32, 16, 2, 3, 2, "hard_swish"), "activation 'hard_swish'"),
+    ],
+)
+def test_what_only_this_toolbox_has_is_not_written(stem: Stem, row: Row, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tinynas.write(Architecture(stem, ((), *(((row,),) * 4))))

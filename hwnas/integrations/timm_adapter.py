@@ -146,7 +146,7 @@ def register(name: str, rows: Sequence[LayerRow], module: str) -> None:
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
-        "first_conv": f"{rows[0].name}.conv",
+        "first_conv": next(f"{row.name}.conv" for row in rows if row.op == "conv"),
         "classifier": "head.fc",
     }
     place[name] = register_model(create)

@@ -37,6 +37,9 @@ MOBILE_NOTE = (
     "SuperResK1DWK1 ends in an activation and may add its input in a row's first block; the "
     "mobile family does neither: FLOPs, parameters and layers are the same, the network is not"
 )
+BASIC_NOTE = (
+    "has it in its second convolution, the family 'basic' in its first: they are different networks"
+)
 
 
 class Structure(NamedTuple):
@@ -144,11 +147,6 @@ class _Fields:
                 f"unknown class '{kind}'.{did_you_mean(kind, known)} Known: {', '.join(known)}"
             )
         self.family = BLOCKS.get(kind, "")
-        if self.family and self.family not in FAMILIES:
-            raise self.error(
-                f"{kind} is the block family '{self.family}', which this version of hwnas does not "
-                f"have; it has {', '.join(sorted(FAMILIES))}"
-            )
         keys = BLOCK_KEYS if self.family else KEYS
         for key in row:
             if key in ("nbitsA", "nbitsW"):
@@ -162,6 +160,8 @@ class _Fields:
         self.stride, self.kernel = self.number("s", 1), self.number("k")
         if self.stride not in (1, 2):
             raise self.error(f"the stride 's' is {self.stride}; it must be 1 or 2")
+        if self.family == "basic" and self.stride == 2:
+            raise self.error(f"a {kind} of stride 2 {BASIC_NOTE}")
         if self.kernel % 2 == 0:
             raise self.error(f"the kernel 'k' is {self.kernel}; it must be odd")
         if self.number("p", self.kernel // 2, least=0) != self.kernel // 2:
@@ -217,7 +217,7 @@ class _Fields:
             if key in self.row and self.number(key) % groups:
                 raise self.error(f"groups 'g' of {groups} do not divide '{key}' of {self.row[key]}")
         if groups > 1:
-            raise self.error(f"'g' is {groups}; no block family here has grouped convolutions")
+            raise self.error(f"'g' is {groups}; grouped convolutions are not read")
 
 
 def _architecture(rows: list[_Fields], source: str) -> Architecture:
@@ -281,6 +281,8 @@ def _blocks(row: Row, inputs: int) -> list[dict[str, Any]]:
             f"the structure text has no '{row.shortcut}' shortcut: its blocks of stride 2 have an "
             "average pool there."
         )
+    if row.family == "basic" and row.stride == 2:
+        raise UsageError(f"the structure text has no such row: a {kind} of stride 2 {BASIC_NOTE}.")
 
     def entry(inputs: int, stride: int, inner: int, depth: int) -> dict[str, Any]:
         fields = {"class": kind, "in": inputs, "out": row.out, "s": stride, "k": row.kernel}

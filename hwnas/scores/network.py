@@ -46,6 +46,8 @@ def fresh_network(architecture: Architecture, generator: Generator, dtype: Any) 
             if isinstance(module, nn.Conv2d):
                 fan_in = math.prod(module.weight.shape[1:])
                 module.weight.normal_(0.0, math.sqrt(2 / fan_in), generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
     return network.train()

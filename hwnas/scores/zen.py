@@ -44,13 +44,14 @@ class ZenScore:
         from torch.nn import functional
 
         generator = torch.Generator().manual_seed(seed_of(architecture, seed))
-        shape = (self.batch, 3, *self.resolution)
+        graph = lower(architecture, self.resolution)
+        path = main_path(graph)
+        first = path[0][0]
+        shape = (self.batch, int(first.in_channels), *first.in_size)
         with torch.no_grad():
             x = torch.randn(shape, generator=generator)
             y = x + PERTURBATION * torch.randn(shape, generator=generator)
             log_scale = 0.0
-            graph = lower(architecture, self.resolution)
-            path = main_path(graph)
             c5 = next(layer for layer in reversed(graph.layers) if layer.op != "output")
             for position, (layer, _) in enumerate(path):
                 last = position == len(path) - 1
