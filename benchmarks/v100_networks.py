@@ -67,26 +67,28 @@ def _published(predictors: dict[str, Predictor], path: Path) -> str:
 
 
 def _batches(predictors: dict[str, Predictor]) -> str:
-    lines = [
-        "| ms at 480x480 | precision | " + " | ".join(f"batch {b}" for b in BATCHES) + " |",
-        "|---" * (len(BATCHES) + 2) + "|",
-    ]
-    for name in NETWORKS:
-        for precision, predictor in predictors.items():
-            told = [seconds(predictor, zoo.get(name), DEFAULT_SIZE, b) for b in BATCHES]
-            cells = " | ".join(f"{1e3 * s:.2f}" for s in told)
-            lines.append(f"| {name} | {precision.upper()} | {cells} |")
-    return "\n".join(lines) + "\n"
+    columns = {f"batch {b}": (DEFAULT_SIZE, b) for b in BATCHES}
+    return _latencies("ms at 480x480", columns, predictors)
 
 
 def _sizes(predictors: dict[str, Predictor]) -> str:
+    columns = {f"{h}x{w}": ((h, w), DEFAULT_BATCH) for h, w in SIZES}
+    return _latencies("ms in batches of 32", columns, predictors)
+
+
+def _latencies(
+    title: str,
+    columns: dict[str, tuple[tuple[int, int], int]],
+    predictors: dict[str, Predictor],
+) -> str:
+    """Return a table of networks and precisions by columns of a size and a batch."""
     lines = [
-        "| ms in batches of 32 | precision | " + " | ".join(f"{h}x{w}" for h, w in SIZES) + " |",
-        "|---" * (len(SIZES) + 2) + "|",
+        f"| {title} | precision | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 2) + "|",
     ]
     for name in NETWORKS:
         for precision, predictor in predictors.items():
-            told = [seconds(predictor, zoo.get(name), size, DEFAULT_BATCH) for size in SIZES]
+            told = [seconds(predictor, zoo.get(name), *place) for place in columns.values()]
             cells = " | ".join(f"{1e3 * s:.2f}" for s in told)
             lines.append(f"| {name} | {precision.upper()} | {cells} |")
     return "\n".join(lines) + "\n"

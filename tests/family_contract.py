@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from small_spaces import everything
 from test_onnx import executed, predicted
 
 from hwnas import costs
 from hwnas.architecture import Architecture, from_json, lower, main_path, spaces
 from hwnas.architecture.families import family
 from hwnas.architecture.graph import Graph, GraphBuilder
-from hwnas.architecture.spaces import Candidate, Space
+from hwnas.architecture.spaces import Space
 from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.devices import spec
 from hwnas.errors import UsageError
@@ -125,18 +126,6 @@ class FamilyContract:
         """Return their graphs."""
         return [lower(architecture, SIZE) for architecture in self.architectures()]
 
-    def everything(self) -> list[Candidate]:
-        """Return all candidates of the space."""
-        found: list[Candidate] = [(width,) for width in self.space.stem_widths]
-        for row in self.space.rows:
-            found = [
-                (*candidate, genes)
-                for candidate in found
-                for genes in itertools.product(*row.choices())
-                if row.fits(candidate[-1][1] if len(candidate) > 1 else candidate[0], genes)
-            ]
-        return found
-
     # The family and its files.
 
     def test_it_is_found_by_its_name(self) -> None:
@@ -182,7 +171,7 @@ class FamilyContract:
                 assert layer.in_channels == before.out_channels
 
     def test_kernels_larger_than_their_map_are_refused(self) -> None:
-        wide = self.space.decode(max(self.everything(), key=lambda c: (c[-1][0], c[-1][3])))
+        wide = self.space.decode(max(everything(self.space), key=lambda c: (c[-1][0], c[-1][3])))
         lower(wide, (64, 64))
         with pytest.raises(UsageError, match="larger than its feature map"):
             lower(wide, (32, 32))
@@ -366,7 +355,7 @@ class FamilyContract:
         evaluator = Evaluator(
             self.space, EntropyScore(resolution=SIZE), oracles, [math.inf] * len(oracles)
         )
-        candidates = self.everything()
+        candidates = everything(self.space)
         scores = np.array([evaluator.score_of(candidate) for candidate in candidates])
         spent = np.array([evaluator.costs(candidate) for candidate in candidates])
         solver, rng = Solver(evaluator), np.random.default_rng(0)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_spaces import everything
 
 from hwnas.architecture import spaces
-from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.costs import macs, params
 from hwnas.errors import HwnasError
@@ -119,19 +119,6 @@ class Noisy:
 
     def cost(self, graph: Any) -> float:
         raise AssertionError("the tables say what a network costs")
-
-
-def everything(space: Space) -> list[Candidate]:
-    """Return all candidates of a small space."""
-    found: list[Candidate] = [(width,) for width in space.stem_widths]
-    for row in space.rows:
-        found = [
-            (*candidate, genes)
-            for candidate in found
-            for genes in itertools.product(*row.choices())
-            if row.fits(candidate[-1][1] if len(candidate) > 1 else candidate[0], genes)
-        ]
-    return found
 
 
 ALL = {name: everything(space) for name, space in SPACES.items()}

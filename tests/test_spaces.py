@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from family_contract import Nominal, fusions
+from small_spaces import everything
 from test_certified import Noisy
 
 from hwnas.architecture import Architecture, from_json, lower, spaces, zoo
-from hwnas.architecture.spaces import Candidate, Space
 from hwnas.budgets.oracles import graph_oracle
 from hwnas.cli import main
 from hwnas.costs import macs, params
@@ -79,18 +78,6 @@ channels = [8, 16]
     for stage, families, kernels, out, inner, blocks in ROWS
 )
 SPACE = spaces.parse(MIXED, "mixed")
-
-
-def everything(space: Space) -> list[Candidate]:
-    found: list[Candidate] = [(width,) for width in space.stem_widths]
-    for row in space.rows:
-        found = [
-            (*candidate, genes)
-            for candidate in found
-            for genes in itertools.product(*row.choices())
-            if row.fits(candidate[-1][1] if len(candidate) > 1 else candidate[0], genes)
-        ]
-    return found
 
 
 def families_of(architecture: Architecture) -> list[str]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..architecture.detectors import Detector, Part, attach
 from ..architecture.genotype import Architecture, lower
-from ..architecture.graph import INPUT, Graph
+from ..architecture.graph import Graph
 from ..errors import DeviceUnavailableError
-from .torch_writer import joined
+from .torch_writer import common_fields, joined
 from .weights import names, output_name
 
 if TYPE_CHECKING:
@@ -79,27 +79,11 @@ def rows(graph: Graph) -> list[tuple[Any, ...]]:
     """Return the table of layers that a `Network` is built from."""
     labels = names(graph)
     table = []
-    for label, layer in zip(labels, graph.layers, strict=True):
+    for i, layer in enumerate(graph.layers):
         side = 1
         if layer.op in ("unflatten", "upsample", "interpolate") and len(layer.inputs) == 1:
             side = layer.out_size[0] // layer.in_size[0]
-        table.append(
-            (
-                label,
-                layer.op,
-                tuple("images" if i == INPUT else labels[i] for i in layer.inputs),
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel[0],
-                layer.stride[0],
-                layer.groups,
-                layer.activation or "",
-                layer.stage,
-                layer.norm,
-                layer.bias,
-                layer.dilation,
-                side,
-                "" if layer.tied is None else labels[layer.tied],
-            )
-        )
+        tied = "" if layer.tied is None else labels[layer.tied]
+        own = (layer.norm, layer.bias, layer.dilation, side, tied)
+        table.append((*common_fields(i, graph, labels), *own))
     return table

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from ..architecture.genotype import Architecture, lower
-from ..architecture.graph import INPUT
+from ..architecture.graph import INPUT, Graph
 from ..errors import DeviceUnavailableError
 from .weights import names
 
@@ -129,18 +129,23 @@ def _rows(architecture: Architecture) -> list[tuple[Any, ...]]:
     graph = lower(architecture)
     labels = names(graph)
     return [
-        (
-            label,
-            layer.op,
-            tuple("images" if i == INPUT else labels[i] for i in layer.inputs),
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel[0],
-            layer.stride[0],
-            layer.groups,
-            layer.activation or "",
-            layer.stage,
-            *(() if layer.norm or layer.op != "conv" else (False,)),
-        )
-        for label, layer in zip(labels, graph.layers, strict=True)
+        (*common_fields(i, graph, labels), *(() if layer.norm or layer.op != "conv" else (False,)))
+        for i, layer in enumerate(graph.layers)
     ]
+
+
+def common_fields(i: int, graph: Graph, labels: Sequence[str]) -> tuple[Any, ...]:
+    """Return what the rows of a backbone and of a detector both say of a layer, name to stage."""
+    layer = graph.layers[i]
+    return (
+        labels[i],
+        layer.op,
+        tuple("images" if j == INPUT else labels[j] for j in layer.inputs),
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel[0],
+        layer.stride[0],
+        layer.groups,
+        layer.activation or "",
+        layer.stage,
+    )
