@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hwnas.cli import main
 from hwnas.errors import HwnasError, InfeasibleError, UsageError
 from hwnas.workflows.search import search
 from hwnas.workflows.sweep import check
-from hwnas.workflows.sweep_spec import convert, load, understand
+from hwnas.workflows.sweep_spec import _OPTIONS, convert, load, understand
 
 SPEC = """
 schema = "hwnas.sweep/1"
@@ -265,6 +266,21 @@ def test_the_example_is_understood() -> None:
     spec = load(Path(__file__).parents[1] / "examples/sweep.toml")
     assert len(spec.searches()) == 18
     assert all(understand(one.request).space == "resnet" for one in spec.searches())
+
+
+def test_the_page_names_every_option_of_a_search() -> None:
+    page = (Path(__file__).parents[1] / "docs/sweep.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| `[search]`"))
+    assert re.findall(r"`(\w+)`", row) == sorted(_OPTIONS)
+
+
+def test_a_sweep_may_be_over_whole_detectors(tmp_path: Path) -> None:
+    spec = specify(tmp_path, '"latency=40ms"', iterations=100)
+    path = tmp_path / spec
+    path.write_text(path.read_text() + 'detector = "gfl"\n')
+    swept = hwnas("sweep", spec, "--workers", "1", "--out", "out", "--json", cwd=tmp_path)
+    assert swept.returncode == 0, swept.stderr
+    assert "(the whole detector)" in swept.stderr
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ _OPTIONS = {
     f.name: kind
     for kind in (Request, Settings)
     for f in fields(kind)
-    if f.name not in {"device", "space", "budgets", "method", "seed", "start"}
+    if f.name
+    not in {"device", "space", "budgets", "method", "seed", "start"}
+    | {"corrections", "latency_share"}  # what verifying a search finds out
 }
 """What the table `search` may hold: the fields of a request and of settings that are not swept."""
 
