@@ -37,6 +37,7 @@ from hwnas.devices.tensorrt import (
 )
 from hwnas.devices.tensorrt.builder import BatchProfile
 from hwnas.devices.tensorrt.device import TensorRt
+from hwnas.devices.tensorrt.kept import KEPT
 from hwnas.devices.tensorrt.nvml import Clocks
 from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
 from hwnas.lowering import explicit_qdq
@@ -327,7 +328,7 @@ def test_a_sentinel_is_built_once(monkeypatch) -> None:
     assert len(runtime._builds) == 1
     for size in range(64, 320, 32):
         runtime.measure(tiny((size, size)), least_runs=1, least_s=0.0)
-    assert len(runtime._builds) == device.KEPT
+    assert len(runtime._builds) == KEPT
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from .arguments import (
     resolution_option,
     resolve_device,
 )
+from .progress import Bar
 from .render import emit, say, table
 
 if TYPE_CHECKING:
@@ -71,13 +71,9 @@ def command(
 
     span = Span(quantity, parse_amount(low, quantity), parse_amount(high, quantity), points)
     request = Request(budgets, resolve_device(device), space, resolution, detector=detector)
-    bar = _Bar()
-    try:
-        document = frontier(
-            request, span, out or free_path("frontier", "frontiers"), announce=_announce, report=bar
-        )
-    finally:
-        bar.close()
+    folder = out or free_path("frontier", "frontiers")
+    with Bar("search") as bar:
+        document = frontier(request, span, folder, announce=_announce, report=bar.show)
     if not (Path(document["run"]) / "frontier.svg").exists():
         say("no picture: it needs matplotlib, pip install 'hwnas[plot]'")
     emit(document, _text(document), as_json)
@@ -86,27 +82,6 @@ def command(
 def _announce(lines: list[str]) -> None:
     for line in lines:
         say(line)
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty() or click.get_current_context().find_root().obj["quiet"]:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, unit="search", leave=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _text(document: dict[str, Any]) -> str:

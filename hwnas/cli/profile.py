@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .arguments import json_option
+from .progress import Bar
 from .render import emit
 from .tables import (
     EXCHANGING,
@@ -105,11 +105,13 @@ def command(
         seed,
         resume,
     )
-    bar = _Bar(60 * minutes)
-    try:
-        _, document = profile(plan, report=bar)
-    finally:
-        bar.close()
+    with Bar("s") as bar:
+
+        def report(step: Step) -> None:
+            spent_s = min(step.spent_s, 60 * minutes)
+            bar.show(round(spent_s), round(60 * minutes), f"{step.networks} networks")
+
+        _, document = profile(plan, report=report)
     text = (
         f"{document['networks']} networks, {document['kernels']:,} kernels "
         f"in {document['elapsed_s']:.0f} s"
@@ -132,26 +134,3 @@ def command(
             f"time counts); {document['networks_left_out']} were left out or measured again"
         )
     emit(document, text, as_json)
-
-
-class _Bar:
-    """A progress bar over the seconds on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._bar: Any = None
-
-    def __call__(self, step: Step) -> None:
-        if not sys.stderr.isatty() or click.get_current_context().find_root().obj["quiet"]:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=round(self._seconds), unit="s", leave=False)
-        self._bar.set_postfix_str(f"{step.networks} networks", refresh=False)
-        self._bar.update(round(min(step.spent_s, self._seconds)) - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from .arguments import (
     resolve_architecture,
     resolve_device,
 )
+from .progress import Bar
 from .render import emit, say, score_text
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def command(
     if resume is not None:
         if budgets or out or verify:
             raise click.UsageError("--resume takes everything from the run folder.")
-        result = resume_search(resume, announce=_announce, report=_Bar())
+        with Bar("it") as bar:
+            result = resume_search(resume, announce=_announce, report=_reporter(bar, None))
     else:
         settings = Settings(
             method,
@@ -170,16 +172,25 @@ def command(
             confidence,
             detector=detector,
         )
-        bar = _Bar(settings.iterations or affordable(score)[0])
-        if verify:
-            result = verified_search(
-                request, settings, out, announce=_announce, report=bar, tell=_tell
-            )
-        else:
-            result = search(request, settings, out, announce=_announce, report=bar)
+        with Bar("it") as bar:
+            report = _reporter(bar, settings.iterations or affordable(score)[0])
+            if verify:
+                result = verified_search(
+                    request, settings, out, announce=_announce, report=report, tell=_tell
+                )
+            else:
+                result = search(request, settings, out, announce=_announce, report=report)
     emit(result.document, _text(result.document), as_json)
     if verify:
         check(result.document)
+
+
+def _reporter(bar: Bar, total: int | None) -> Callable[[Moment], None]:
+    def report(moment: Moment) -> None:
+        if moment.iteration > 1:  # the first is the network that a search starts from
+            bar.show(moment.iteration, total, f"score {moment.score:.2f}")
+
+    return report
 
 
 def _alpha(text: str) -> tuple[float, ...]:
@@ -210,26 +221,6 @@ def _tell(told: dict[str, Any]) -> None:
             f"{format_seconds(predicted)} predicted; {measured / timed['limit_s']:.1%} of the "
             "budget" + (" (the machine is busy)" if timed["contended"] else "")
         )
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, total: int | None = None) -> None:
-        self._total = total
-        self._bar: Any = None
-
-    def __call__(self, moment: Moment) -> None:
-        if not sys.stderr.isatty() or moment.iteration == 1:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, unit="it", leave=False)
-        self._bar.set_postfix_str(f"score {moment.score:.2f}", refresh=False)
-        self._bar.update(moment.iteration - self._bar.n)
-        if moment.iteration == self._total:
-            self._bar.close()
 
 
 def _text(document: dict[str, Any]) -> str:

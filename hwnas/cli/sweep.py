@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import json_option
+from .progress import Bar
 from .render import emit, say, table
 
 if TYPE_CHECKING:
@@ -57,46 +57,22 @@ def command(
         raise click.UsageError("--workers is for processes here; with --ray leave it out.")
 
     backend: Backend = ProcessPool(workers) if ray is None else RayCluster(ray)
-    bar = _Bar()
-    try:
+    with Bar("search") as bar:
         if resume is not None:
             if spec or out:
                 raise click.UsageError("--resume takes everything from the sweep's folder.")
-            document = resume_sweep(resume, backend, announce=_announce, report=bar)
+            document = resume_sweep(resume, backend, announce=_announce, report=bar.show)
         else:
             if spec is None:
                 raise click.UsageError("give SPEC.toml, or --resume FOLDER.")
             folder = out or free_path(spec.stem, "sweeps")
-            document = sweep(load(spec), folder, backend, announce=_announce, report=bar)
-    finally:
-        bar.close()
+            document = sweep(load(spec), folder, backend, announce=_announce, report=bar.show)
     emit(document, _text(document), as_json)
     check(document)
 
 
 def _announce(questions: Sequence[Question]) -> None:
     say("; ".join(map(str, questions)))
-
-
-class _Bar:
-    """A progress bar on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty() or click.get_current_context().find_root().obj["quiet"]:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, unit="search", leave=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _text(document: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from . import availability, cuda, engine_file, layers, profiler
 from . import precision as precisions
 from .builder import BatchProfile, Build, Builder, logger, open_batch
 from .engine import Engine
+from .kept import Kept
 from .nvml import STEADY, Clocks
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ CALM_RUNS = 10
 MOST_RUNS = 60
 CLOCK_EVERY = 10
 """Runs between two readings of the clock, which take as long as a small network's run."""
-
-KEPT = 4
-"""Engines kept in memory: the sentinel of a profile is measured again and again."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class TensorRt:
         self._cuda = cuda.connect(index, found)
         self._log = logger(self._trt)
         self._clocks = Clocks(self.gpu.bus)
-        self._builds: dict[str, Build] = {}
+        self._builds: Kept[Build] = Kept()
 
     @property
     def gpu(self) -> cuda.Gpu:
@@ -237,15 +235,8 @@ class TensorRt:
 
     def _built(self, model: bytes) -> tuple[Build, onnx.ModelProto]:
         parsed = precisions.parse(model)
-        key = hashlib.sha256(model).hexdigest()
-        if key not in self._builds:
-            while len(self._builds) >= KEPT:
-                # The oldest goes; the first, a profile's sentinel, comes back within a few.
-                del self._builds[next(iter(self._builds))]
-            self._builds[key] = self._builder.build(parsed, self.precision)
-        # Used last: the last to go.
-        self._builds[key] = self._builds.pop(key)
-        return self._builds[key], parsed
+        build = self._builds.get(model, lambda: self._builder.build(parsed, self.precision))
+        return build, parsed
 
     def _engine(self, plan: bytes, batch: int | None = None) -> Engine:
         del self._log.errors[:]

@@ -27,6 +27,7 @@ from . import availability, device, engine_file, layers, trtexec_files
 from . import precision as precisions
 from .builder import BatchProfile, open_batch
 from .device import FUSION, GpuMeasurement
+from .kept import Kept
 
 PLACES = ("/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 """Where NVIDIA's packages and containers put it, outside the usual path."""
@@ -59,7 +60,7 @@ class Trtexec:
         self._tool = tool()
         self._version = trtexec_files.version(self._printed("--help"))
         availability.require_supported(self._version, self._gpu)
-        self._engines: dict[str, bytes] = {}
+        self._engines: Kept[tuple[bytes, str]] = Kept()
 
     @property
     def strongly_typed(self) -> bool:
@@ -217,14 +218,9 @@ class Trtexec:
     @contextmanager
     def _loaded(self, model: bytes) -> Iterator[Path]:
         """Give a folder with the model's engine, built once."""
-        key = hashlib.sha256(model).hexdigest()
-        if key not in self._engines:
-            while len(self._engines) >= device.KEPT:
-                del self._engines[next(iter(self._engines))]
-            self._engines[key], _ = self._built(model)
-        self._engines[key] = self._engines.pop(key)
+        engine, _ = self._engines.get(model, lambda: self._built(model))
         with tempfile.TemporaryDirectory(prefix="hwnas-") as name:
-            (Path(name) / "model.engine").write_bytes(self._engines[key])
+            (Path(name) / "model.engine").write_bytes(engine)
             yield Path(name)
 
     def _built(
