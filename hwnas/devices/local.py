@@ -142,15 +142,8 @@ class LocalRuntime(ABC):
         Raises:
             HwnasError: in any case.
         """
-        lines = [text.strip() for text in str(error).splitlines()]
-        told = [text for text in lines if text and not text.startswith("Exception from")]
-        line = (told or [type(error).__name__])[0][:300]
-        if isinstance(error, MemoryError) or any(mark in line.lower() for mark in _MEMORY):
-            raise HwnasError(
-                f"out of memory: {self.name} cannot hold the model on this device; try a lower "
-                "resolution or batch."
-            ) from None
-        raise HwnasError(f"{self.name} does not {what} the model: {line}") from None
+        memory = isinstance(error, MemoryError)
+        raise failure(self.name, what, str(error) or type(error).__name__, memory) from None
 
     @staticmethod
     def _preemptions() -> int:
@@ -160,6 +153,26 @@ class LocalRuntime(ABC):
 
 _MEMORY = ("bad_alloc", "out of memory", "allocate memory", "failed to allocate", "unable to alloc")
 """What runtimes say when memory is short, in lower case."""
+
+
+def failure(runtime: str, what: str, message: str, memory: bool = False) -> HwnasError:
+    """Return the error that a runtime's own message means.
+
+    Args:
+        runtime: its name.
+        what: what it does not do to the model: `load` or `run` it.
+        message: what it says.
+        memory: whether memory is known to be short; otherwise the message tells.
+    """
+    lines = [text.strip() for text in message.splitlines()]
+    told = [text for text in lines if text and not text.startswith("Exception from")]
+    line = (told or ["it does not say why"])[0][:300]
+    if memory or any(mark in line.lower() for mark in _MEMORY):
+        return HwnasError(
+            f"out of memory: {runtime} cannot hold the model on this device; try a lower "
+            "resolution or batch."
+        )
+    return HwnasError(f"{runtime} does not {what} the model: {line}")
 
 
 def random_input(name: str, shape: Any, is_float: bool = True) -> NDArray[np.float32]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..architecture import lower, spaces
 from ..errors import UsageError
 from ..lowering.kernels import Fusion
-from ..lowering.onnx_writer import to_onnx
-from ..lowering.weights import filler
 from . import spec
 from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
 from .measurement import KernelTiming, Measurement
+from .onnxruntime_graph import fusion, quantized, timings
 from .registry import no_argument
 from .spec import DeviceSpec
 
@@ -63,26 +60,12 @@ class OnnxRuntimeCpu(LocalRuntime):
         }
 
     def fusion(self) -> Fusion:
-        """Return what onnxruntime fuses here, as a small network shows it.
-
-        The blocked layout and the size of its blocks depend on the processor; INT8 and basic
-        optimisations know no blocked layout.
-        """
-        if self.precision == "int8":
-            return Fusion(
-                add=False, output="dequantize", input="quantize", rules="onnxruntime-int8"
-            )
-        if self.optimization == "basic":
-            return Fusion(add=False, rules="onnxruntime-basic")
-        space = spaces.load("resnet")
-        architecture = space.decode(space.narrowest())
-        narrow = replace(architecture, stem=replace(architecture.stem, channels=8))
-        graph = lower(narrow, (32, 32))
-        timings, _ = self.profile(to_onnx(graph, filler(graph)).SerializeToString(), seconds=0.0)
-        if not any(timing.op == "ReorderOutput" for timing in timings):
-            return Fusion(rules="onnxruntime")
-        stem = timings[0].out_shape[1]  # eight channels, padded to a block
-        return Fusion(output="reorder_output", block=stem if stem > 1 else 0, rules="onnxruntime")
+        """Return what onnxruntime fuses here, as a small network shows it."""
+        return fusion(
+            self.precision,
+            self.optimization,
+            lambda model: self.profile(model, seconds=0.0)[0],
+        )
 
     def load(self, model: bytes) -> Run:
         """Return what runs a model once; see `LocalRuntime`."""
@@ -107,7 +90,7 @@ class OnnxRuntimeCpu(LocalRuntime):
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         # Profiling has ended: what runs now is undisturbed.
         measurement = self._timed(run, CALM_RUNS, MOST_RUNS, seconds)
-        return _timings(events, WARM_UP), measurement
+        return timings(events, WARM_UP), measurement
 
     def _runner(self, session: onnxruntime.InferenceSession) -> Run:
         try:
@@ -132,7 +115,7 @@ class OnnxRuntimeCpu(LocalRuntime):
             options.enable_profiling = True
             options.profile_file_prefix = profile
         if self.precision == "int8":
-            model = _quantized(model)
+            model = quantized(model)
         try:
             return ort.InferenceSession(model, options, providers=self._providers())
         except Exception as error:  # onnxruntime's errors share no public base class
@@ -149,66 +132,6 @@ def import_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
-
-
-def _timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
-    """Return the kernels of a profile in the order of execution, warm-up left out."""
-    samples: dict[str, list[float]] = {}
-    about: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            samples.setdefault(name, []).append(event["dur"] / 1e6)
-            about.setdefault(name, event["args"])
-    timings = [
-        KernelTiming(
-            name.removesuffix("_nchwc"),
-            about[name]["op_name"],
-            (_shapes(about[name], "output_type_shape") or ((),))[0],
-            tuple(durations[skip:]),
-            _shapes(about[name], "input_type_shape"),
-        )
-        for name, durations in samples.items()
-    ]
-    return _joined(timings)
-
-
-def _joined(timings: list[KernelTiming]) -> list[KernelTiming]:
-    """Return the kernels with a (de)quantisation and the change of layout at its side as one."""
-    joined: list[KernelTiming] = []
-    for timing in timings:
-        before = joined[-1] if joined else None
-        if before is not None and (before.op, timing.op) in (
-            ("QuantizeLinear", "Transpose"),
-            ("Transpose", "DequantizeLinear"),
-        ):
-            named = timing if timing.op == "DequantizeLinear" else before
-            pairs = zip(before.samples_s, timing.samples_s, strict=True)
-            joined[-1] = replace(named, samples_s=tuple(a + b for a, b in pairs))
-        else:
-            joined.append(timing)
-    return joined
-
-
-def _quantized(model: bytes) -> bytes:
-    """Return a model in INT8; one that is quantised already, or no model, as it is."""
-    import onnx
-
-    from ..lowering.quantize import quantize
-
-    try:
-        parsed = onnx.load_model_from_string(model)
-    except Exception:  # of whichever protobuf onnx came with; the runtime says what is wrong
-        return model
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in parsed.graph.node):
-        return model
-    quantized: bytes = quantize(parsed).SerializeToString()
-    return quantized
-
-
-def _shapes(args: dict[str, Any], which: str) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of a node's operands or results."""
-    return tuple(tuple(next(iter(typed.values()), ())) for typed in args.get(which) or ())
 
 
 def connections() -> list[str]:
