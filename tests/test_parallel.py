@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from hwnas.errors import DeviceUnavailableError, InfeasibleError, UsageError
+from hwnas.errors import (
+    DeviceLostError,
+    DeviceUnavailableError,
+    InfeasibleError,
+    UsageError,
+)
 from hwnas.parallel.orchestrator import ATTEMPTS, Outcome, run
 from hwnas.parallel.pool import ProcessPool
 from hwnas.parallel.ray_cluster import RayCluster
+from hwnas.parallel.stations import Station
 from hwnas.parallel.tasks import Task, execute
 from hwnas.store.journal import Journal
 
@@ -50,6 +56,20 @@ def fail(kind: str, calls: str = "") -> None:
 
 def task(name: str, function: str, **arguments: Any) -> Task:
     return Task(name, f"{__name__}:{function}", arguments)
+
+
+def where(station: str, until: str = "", seconds: float = 0.0) -> str:
+    """Say which station this is; `lost` and `away` have no device behind them."""
+    if station == "lost" and Path(until).exists():
+        raise DeviceLostError("the cable was pulled.")
+    if station == "away":
+        raise DeviceUnavailableError("plug it in.")
+    if station == "dies":
+        die_always()
+    if until:
+        Path(until).touch()
+    time.sleep(seconds)
+    return station
 
 
 def outcomes(tasks: list[Task], journal: Path, workers: int = 2) -> list[Outcome]:
@@ -120,11 +140,76 @@ def test_an_interrupted_pool_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), ProcessPool(2) as pool:
         for word in "abc":
             pool.submit(task(word, "shout", word=word, seconds=60))
-        workers = [worker.process for worker, _ in pool._busy.values()]
+        workers = [worker.process for worker in pool._workers.values()]
         assert all(process.is_alive() for process in workers)
         raise KeyboardInterrupt
     assert len(workers) == 2
     assert not any(process.is_alive() for process in workers)
+
+
+def stations(*names: str, resource: str = "phone") -> list[Station]:
+    return [Station(name, resource, {"station": name}) for name in names]
+
+
+def test_a_station_does_one_task_at_a_time_and_only_its_own(tmp_path: Path) -> None:
+    own = [*stations("a", "b"), *stations("c", resource="board")]
+    tasks = [Task(str(i), f"{__name__}:where", {"seconds": 0.2}, "phone") for i in range(4)]
+    tasks += [Task(n, f"{__name__}:where", {"seconds": 0.2}, "board") for n in ("x", "y")]
+    tasks.append(Task("b's", f"{__name__}:where", {}, "b"))
+    busy: list[set[str]] = []
+    with Journal(tmp_path / "j", {}) as record, ProcessPool(stations=own) as pool:
+        look = lambda outcome: busy.append({s.name for s, _ in pool._busy.values()})  # noqa: E731
+        found = {outcome.task.name: outcome.result for outcome in run(tasks, pool, record, look)}
+    assert {found[str(i)] for i in range(4)} == {"a", "b"}
+    assert (found["x"], found["y"], found["b's"]) == ("c", "c", "b")
+    assert max(map(len, busy)) == 3
+
+
+def test_what_a_lost_station_was_doing_another_one_does(tmp_path: Path) -> None:
+    own = stations("lost", "away", "dies", "well")
+    until = str(tmp_path / "until")
+    Path(until).touch()
+    tasks = [Task(str(i), f"{__name__}:where", {"until": until}, "phone") for i in range(8)]
+    tasks.append(Task("hello", f"{__name__}:where", {}, "away"))
+    with Journal(tmp_path / "j", {}) as record, ProcessPool(stations=own) as pool:
+        *found, hello = run(tasks, pool, record)
+        assert pool.gone == {
+            "away": "plug it in.",
+            "lost": "the cable was pulled.",
+            "dies": "it was killed by SIGKILL",
+        }
+    assert [outcome.result for outcome in found] == ["well"] * 8
+    assert hello.failure is not None
+    assert (hello.failure.message, hello.failure.exit_code) == ("plug it in.", 4)
+
+
+def test_tasks_that_no_station_is_left_for_say_why(tmp_path: Path) -> None:
+    own = stations("away", "dies")
+    with Journal(tmp_path / "j", {}) as record, ProcessPool(stations=own) as pool:
+        (one,) = run([Task("t", f"{__name__}:where", {}, "phone")], pool, record)
+    assert one.failure is not None
+    assert one.failure.message == "away: plug it in. dies: it was killed by SIGKILL."
+    assert one.failure.exit_code == 4
+
+
+def test_tasks_may_follow_from_others_and_are_found_in_the_journal(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+
+    def said(letter: str) -> Task:
+        return task(letter, "shout", word=letter, calls=str(calls))
+
+    def up_to(last: str) -> list[Outcome]:
+        def follow(outcome: Outcome) -> list[Task]:
+            name = outcome.task.name
+            return [said(chr(ord(name) + 1))] if name < last else []
+
+        with Journal(tmp_path / "j", {}) as record, ProcessPool(1) as pool:
+            return run([said("a")], pool, record, follow=follow)
+
+    up_to("b")
+    found = up_to("d")
+    assert [outcome.result["word"] for outcome in found] == list("ABCD")
+    assert calls.read_text().split() == list("abcd")
 
 
 def test_answers_that_json_cannot_hold_are_errors() -> None:

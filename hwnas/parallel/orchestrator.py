@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from .tasks import Failure, Lost, Task
+from .tasks import Failure, Lost, Task, failed
 
 ATTEMPTS = 3
 """Workers that may die of one task before it counts as failed."""
 
 
 class Backend(Protocol):
-    """Workers somewhere. Entering starts or finds them, leaving ends what still runs."""
+    """Workers somewhere. Entering starts or finds them, leaving ends what still runs.
+
+    Attributes:
+        gone: the workers that were lost for good, by name, and why.
+    """
+
+    @property
+    def gone(self) -> Mapping[str, str]: ...  # noqa: D102
 
     def submit(self, task: Task) -> None:
-        """Queue a task for any worker."""
+        """Queue a task for any worker that has its resource."""
 
     def wait(self) -> tuple[Task, str | Lost]:
         """Return the next task that ended with its answer, or with how its worker was lost."""
@@ -60,6 +67,7 @@ def run(
     backend: Backend,
     journal: Record,
     report: Callable[[Outcome], None] = lambda outcome: None,
+    follow: Callable[[Outcome], Iterable[Task]] = lambda outcome: (),
 ) -> list[Outcome]:
     """Do every task that the journal has no result of; return all outcomes in the tasks' order.
 
@@ -72,34 +80,37 @@ def run(
         backend: the workers, entered by the caller.
         journal: holds the answers of an earlier, interrupted run of the same tasks.
         report: told of each outcome as it comes, the journalled ones first.
+        follow: returns what else to do once a task has ended.
     """
-    by_name = {task.name: task for task in tasks}
-    assert len(by_name) == len(tasks), "two tasks have one name"
+    known = {record["task"]: record for record in journal.records if "result" in record}
+    new, order = deque(tasks), list[Task]()
     outcomes: dict[str, Outcome] = {}
-    for record in journal.records:
-        if record["task"] in by_name and "result" in record:
-            outcomes[record["task"]] = _outcome(by_name[record["task"]], record)
-    for outcome in outcomes.values():
-        report(outcome)
-    attempts = Counter[str]()
-    for task in tasks:
-        if task.name not in outcomes:
-            backend.submit(task)
-    while len(outcomes) < len(tasks):
-        task, answer = backend.wait()
-        attempts[task.name] += 1
-        count = attempts[task.name]
-        if isinstance(answer, Lost):
-            if count < ATTEMPTS:
+    attempts, to_blame = Counter[str](), Counter[str]()
+    while new or len(outcomes) < len(order):
+        if new:
+            task = new.popleft()
+            assert all(task.name != other.name for other in order), "two tasks have one name"
+            order.append(task)
+            if task.name not in known:
                 backend.submit(task)
                 continue
-            message = f"its worker was lost {count} times; the last time {answer.reason}."
-            answer = json.dumps({"error": {"message": message, "exit_code": 1, "document": {}}})
-        record = {"task": task.name, "attempts": count, **json.loads(answer)}
-        journal.append(record)
-        outcomes[task.name] = _outcome(task, record)
-        report(outcomes[task.name])
-    return [outcomes[task.name] for task in tasks]
+            record = known[task.name]
+        else:
+            task, answer = backend.wait()
+            attempts[task.name] += 1
+            if isinstance(answer, Lost):
+                to_blame[task.name] += not answer.for_good
+                if to_blame[task.name] < ATTEMPTS:
+                    backend.submit(task)
+                    continue
+                message = f"its worker was lost {ATTEMPTS} times; the last time {answer.reason}."
+                answer = failed(Failure(message))
+            record = {"task": task.name, "attempts": attempts[task.name], **json.loads(answer)}
+            journal.append(record)
+        outcomes[task.name] = outcome = _outcome(task, record)
+        report(outcome)
+        new.extend(follow(outcome))
+    return [outcomes[task.name] for task in order]
 
 
 def _outcome(task: Task, record: dict[str, Any]) -> Outcome:

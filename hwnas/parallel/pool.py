@@ -10,13 +10,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from ..errors import UsageError
+from .stations import Desk, Station
 from .tasks import Lost, Task, execute
 
 ENDS_WITHIN_S = 5.0
@@ -29,43 +30,50 @@ class _Worker:
 
 
 class ProcessPool:
-    """Up to `workers` processes, each started when there is a task for it.
+    """Up to `workers` processes, or one a station, each started when there is a task for it.
 
     They are spawned, not forked: a fork would copy the threads' locks of onnxruntime.
 
     Args:
         workers: how many; by default as many as there are processors for this process.
+        stations: what each worker has, in place of `workers` that have nothing of their own.
 
     Raises:
         UsageError: less than one worker.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, stations: Sequence[Station] = ()) -> None:
         self.workers = processors() if workers is None else workers
         if self.workers < 1:
             raise UsageError(f"--workers is {workers}; it must be at least 1.")
         self._context = multiprocessing.get_context("spawn")
-        self._queue: deque[Task] = deque()
-        self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Task]] = {}
+        self._desk = Desk(stations or [Station(f"worker {i}") for i in range(self.workers)])
+        self._workers: dict[str, _Worker] = {}
+        self._busy: dict[Connection, tuple[Station, Task]] = {}
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """The stations that were lost for good, by name, and why."""
+        return self._desk.gone
 
     def submit(self, task: Task) -> None:
-        """Queue a task for any worker."""
-        self._queue.append(task)
+        """Queue a task for any worker that has its resource."""
+        self._desk.submit(task)
         self._hand_out()
 
     def wait(self) -> tuple[Task, str | Lost]:
         """Return the next task that ended with its answer, or with how its worker was lost."""
+        stranded = self._desk.stranded()
+        if stranded is not None:
+            return stranded
         pipe = next(p for p in wait(list(self._busy)) if isinstance(p, Connection))
-        worker, task = self._busy.pop(pipe)
+        station, task = self._busy.pop(pipe)
         answer: str | Lost
         try:
             answer = pipe.recv()
-            self._idle.append(worker)
         except (EOFError, OSError):
-            pipe.close()
-            worker.process.join()
-            answer = Lost(_end_of(worker.process.exitcode))
+            answer = Lost(_end_of(self._buried(station)))
+        self._desk.ended(station, answer)
         self._hand_out()
         return task, answer
 
@@ -80,10 +88,9 @@ class ProcessPool:
         trace: TracebackType | None,
     ) -> None:
         """End the workers, in the middle of their tasks where they have one."""
-        workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
-        for worker in workers:
+        for worker in self._workers.values():
             worker.process.terminate()
-        for worker in workers:
+        for worker in self._workers.values():
             worker.process.join(ENDS_WITHIN_S)
             if worker.process.exitcode is None:
                 worker.process.kill()
@@ -91,22 +98,33 @@ class ProcessPool:
             worker.pipe.close()
 
     def _hand_out(self) -> None:
-        while self._queue and len(self._busy) < self.workers:
-            worker = self._idle.pop() if self._idle else self._started()
-            try:
-                worker.pipe.send(self._queue[0])
-            except OSError:  # it died while it was idle; another takes the task
-                worker.pipe.close()
-                worker.process.join()
-                continue
-            self._busy[worker.pipe] = worker, self._queue.popleft()
+        while (assigned := self._desk.assign()) is not None:
+            station, task = assigned
+            while True:
+                if station.name not in self._workers:
+                    self._workers[station.name] = self._started(station)
+                worker = self._workers[station.name]
+                try:
+                    worker.pipe.send(task)
+                except OSError:  # it died while it was idle; another one takes its place
+                    self._buried(station)
+                    continue
+                self._busy[worker.pipe] = station, task
+                break
 
-    def _started(self) -> _Worker:
+    def _started(self, station: Station) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        process = self._context.Process(target=_work, args=(theirs, station), daemon=True)
         process.start()
         theirs.close()  # so that the pipe ends when the worker does
         return _Worker(process, ours)
+
+    def _buried(self, station: Station) -> int | None:
+        """Forget a station's dead worker, and return its exit code."""
+        worker = self._workers.pop(station.name)
+        worker.pipe.close()
+        worker.process.join()
+        return worker.process.exitcode
 
 
 def processors() -> int:
@@ -116,7 +134,7 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _work(pipe: Connection) -> None:
+def _work(pipe: Connection, station: Station) -> None:
     """Do tasks until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -125,7 +143,7 @@ def _work(pipe: Connection) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        pipe.send(execute(task))
+        pipe.send(execute(task, station))
 
 
 def _end_with_parent() -> None:

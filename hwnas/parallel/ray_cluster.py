@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import warnings
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +33,11 @@ class RayCluster:
         self.address = address
         self._remote: Any = None
         self._running: dict[Any, Task] = {}
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """No worker: Ray replaces them."""
+        return {}
 
     def submit(self, task: Task) -> None:
         """Queue a task for any worker."""

@@ -6,9 +6,12 @@ import json
 import traceback
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import HwnasError, InfeasibleError
+from ..errors import DeviceLostError, DeviceUnavailableError, HwnasError, InfeasibleError
+
+if TYPE_CHECKING:
+    from .stations import Station
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,13 @@ class Task:
         name: unique among the tasks of a run; the journal knows the task by it.
         function: `package.module:function`, importable wherever workers run.
         arguments: its keyword arguments, as JSON data.
+        resource: what a worker must have to do it (`stations.Station`); '' for any worker.
     """
 
     name: str
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    resource: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,23 +42,32 @@ class Failure:
 
 @dataclass(frozen=True)
 class Lost:
-    """No answer: the worker died before it gave one. The task can be done again elsewhere."""
+    """No answer: the worker died before it gave one. The task can be done again elsewhere.
+
+    `for_good` says that the worker will not come back: the task is not to blame for it.
+    """
 
     reason: str
+    for_good: bool = False
 
 
-def execute(task: Task) -> str:
+def execute(task: Task, station: Station | None = None) -> str | Lost:
     """Call a task's function and return `{"result": ...}` or `{"error": ...}` as JSON text.
 
     An error of the task is an answer like any other: repeating the call would repeat the error.
+    Only where the device of the worker's `station` is out of reach, another one may do better.
     The answer is text already here, so that it is the same to the bit whether it comes from a
     worker or, later, from the journal.
     """
+    own = station.arguments if station is not None else {}
     try:
         module, _, function = task.function.partition(":")
-        answer = {"result": getattr(import_module(module), function)(**task.arguments)}
+        answer = {"result": getattr(import_module(module), function)(**task.arguments, **own)}
         return json.dumps(answer)
     except HwnasError as error:
+        if own and isinstance(error, DeviceUnavailableError):
+            # One that went away half-way may be back for the next task, which will find out.
+            return Lost(str(error), for_good=not isinstance(error, DeviceLostError))
         document = error.document if isinstance(error, InfeasibleError) else {}
         failure = Failure(str(error), error.exit_code, document)
     except Exception as error:
@@ -61,4 +75,9 @@ def execute(task: Task) -> str:
             f"internal error: {type(error).__name__}: {error}",
             document={"traceback": traceback.format_exc()},
         )
+    return failed(failure)
+
+
+def failed(failure: Failure) -> str:
+    """Return the answer of a task that has no result."""
     return json.dumps({"error": asdict(failure)})

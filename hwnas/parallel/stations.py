@@ -1,0 +1,91 @@
+"""Workers with something of their own, mostly a device: who may do which task, and who is gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import DeviceUnavailableError
+from .tasks import Failure, Lost, Task, failed
+
+LOSSES = 2
+"""How often in a row a worker with a resource may be lost before it is given up: less often than a
+task may lose its worker, so that another worker still has its turn."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """A worker's place. It does one task at a time.
+
+    Attributes:
+        name: unique among the stations; on a cluster, the resource of the node that has it.
+        resource: what it has, as tasks ask for it; stations of one resource are interchangeable.
+            A task may also ask for one station by its name.
+        arguments: what every function is called with besides the task's own arguments.
+    """
+
+    name: str
+    resource: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def may_do(self, task: Task) -> bool:
+        """Whether a task can be done here."""
+        return task.resource in ("", self.resource, self.name)
+
+
+class Desk:
+    """Hands tasks to stations: the first task that waits to the first station that may do it.
+
+    Args:
+        stations: all there are.
+
+    Attributes:
+        gone: the stations that were lost for good, by name, and why.
+    """
+
+    def __init__(self, stations: Sequence[Station]) -> None:
+        self.gone: dict[str, str] = {}
+        self._stations = tuple(stations)
+        self._idle = list(stations)
+        self._queue: list[Task] = []
+        self._losses = Counter[str]()
+
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        self._queue.append(task)
+
+    def assign(self) -> tuple[Station, Task] | None:
+        """Return a task and the station that is busy with it from now on; None where none fits."""
+        for task in self._queue:
+            for station in self._idle:
+                if station.may_do(task):
+                    self._queue.remove(task)
+                    self._idle.remove(station)
+                    return station, task
+        return None
+
+    def ended(self, station: Station, answer: str | Lost) -> None:
+        """Take a station back with its answer, or learn that it is lost."""
+        if isinstance(answer, Lost):
+            self._losses[station.name] += 1
+            if answer.for_good or (station.resource and self._losses[station.name] >= LOSSES):
+                self.gone[station.name] = answer.reason
+                return
+        else:
+            self._losses[station.name] = 0
+        self._idle.insert(0, station)  # one that works already is the next to be used
+
+    def stranded(self) -> tuple[Task, str] | None:
+        """Return a queued task that no station is left for, with its answer; None where none is."""
+        for task in self._queue:
+            able = [station for station in self._stations if station.may_do(task)]
+            if all(station.name in self.gone for station in able):
+                self._queue.remove(task)
+                reasons = [self.gone[station.name] for station in able]
+                if len(able) > 1:
+                    reasons = [f"{s.name}: {why}" for s, why in zip(able, reasons, strict=True)]
+                message = " ".join(f"{reason.rstrip('.')}." for reason in reasons)
+                return task, failed(Failure(message, DeviceUnavailableError.exit_code))
+        return None
