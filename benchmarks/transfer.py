@@ -29,7 +29,7 @@ from hwnas.latency.together import Measured, learn
 from hwnas.latency.transfer import Samples, transfer
 from hwnas.lowering.kernels import Fusion, fuse
 from hwnas.profiling.profile import Profile, load
-from hwnas.workflows.profile import fit_profile
+from hwnas.workflows.profiled import fit_profile
 
 SIZES = (10, 20, 50)
 DRAWS = 10

@@ -36,7 +36,8 @@ from hwnas.store.journal import Journal
 from hwnas.workflows import profile as workflow
 from hwnas.workflows.choosing import LeastSure
 from hwnas.workflows.predict import load_predictor
-from hwnas.workflows.profile import Plan, fit_profile
+from hwnas.workflows.profile import Plan
+from hwnas.workflows.profiled import fit_profile
 from hwnas.workflows.sampling import samples
 
 CPU = dataclasses.replace(spec.load("cpu"), fusion=OnnxRuntimeCpu().fusion())

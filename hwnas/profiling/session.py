@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ..architecture import zoo
 from ..architecture.genotype import Architecture, lower
@@ -95,14 +97,6 @@ class Chooser(Protocol):
         """Return `count` samples of the pool, given the networks that were measured so far."""
 
 
-class _Visit(NamedTuple):
-    """A network to measure: its number in the session, and which visit to it this is."""
-
-    number: int
-    sample: Sample
-    which: int
-
-
 @dataclass(frozen=True)
 class Step:
     """How far a session has come: networks kept, seconds spent, the sentinel's drift."""
@@ -134,47 +128,80 @@ def collect(
     it they are measured as they come.
 
     Returns:
-        The networks of good spells, in the order of measuring.
+        The networks of good spells, in the order in which they were drawn.
     """
-    sentinel = _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
     spent = sum(record.get("seconds", 0.0) for record in journal.records)
     for _ in range(sum(record.get("drawn", 0) for record in journal.records)):
         next(samples)  # what was measured before the interruption is not measured again
     number = 1 + max((r["number"] for r in journal.records if "number" in r), default=-1)
-    again: list[_Visit] = []
+    again: dict[int, Sample] = {}
+    visits = Counter[int]()
     while spent < seconds and (networks is None or len(good_networks(journal.records)) < networks):
         began = time.monotonic()
         fresh = _next(samples, SPELL - len(again), journal, choose)
-        waiting = again + [_Visit(number + i, sample, 1) for i, sample in enumerate(fresh)]
+        waiting = again | dict(enumerate(fresh, number))
         number += len(fresh)
-        spell: list[tuple[_Visit, bool]] = []
-        for visit in waiting:
-            record = _measure(device, fusion, visit.sample)
-            took = time.monotonic() - began
-            began = time.monotonic()
-            spent += took
-            if record is None:
-                journal.append({"unmatched": visit.sample.name, "seconds": took})
-                continue
-            line = {"network": to_record(record), "number": visit.number, "seconds": took}
-            journal.append(line)
-            spell.append((visit, record.contended))
-            if spent >= seconds:
-                break
-        measured = device.measure(sentinel, least_runs=8, least_s=0.0).least_s
-        took = time.monotonic() - began
-        spent += took
-        journal.append({"sentinel_s": measured, "seconds": took})
-        times = [r["sentinel_s"] for r in journal.records if "sentinel_s" in r]
-        drift = measured / median(times) - 1
-        again = [
-            visit._replace(which=visit.which + 1)
-            for visit, contended in spell
-            if (contended or drift > DRIFT) and visit.which < VISITS
-        ]
-        report(Step(len(good_networks(journal.records)), spent, drift))
+        visits.update(list(waiting))
+        spell: list[dict[str, Any]] = []
+        for record in measure_spell(device, fusion, waiting, seconds - spent, began):
+            journal.append(record)
+            spell.append(record)
+            spent += record["seconds"]
+        times = sentinel_times(journal.records)
+        again = {n: waiting[n] for n in disturbed(spell, times) if visits[n] < VISITS}
+        report(Step(len(good_networks(journal.records)), spent, drift(times)))
     good = good_networks(journal.records)
     return tuple(from_record(record) for record in good[:networks])
+
+
+def measure_spell(
+    device: Device,
+    fusion: Fusion,
+    samples: Mapping[int, Sample],
+    seconds: float,
+    began: float | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Measure networks until the time is over, then the sentinel; yield a record of each.
+
+    Args:
+        device: what to measure on.
+        fusion: what its runtime fuses.
+        samples: the networks, by their numbers in the session.
+        seconds: no further network is begun once so many are over.
+        began: since when the time counts, by the monotonic clock; by default now.
+    """
+    last = first = time.monotonic() if began is None else began
+    for number, sample in samples.items():
+        network = _measure(device, fusion, sample)
+        now = time.monotonic()
+        told = {"network": to_record(network)} if network else {"unmatched": sample.name}
+        yield {**told, "number": number, "seconds": now - last}
+        last = now
+        if now - first >= seconds:
+            break
+    measured = device.measure(_sentinel(), least_runs=8, least_s=0.0).least_s
+    yield {"sentinel_s": measured, "seconds": time.monotonic() - last}
+
+
+def sentinel_times(records: Iterable[dict[str, Any]]) -> list[float]:
+    """Return what the sentinel took, spell by spell, in seconds."""
+    return [record["sentinel_s"] for record in records if "sentinel_s" in record]
+
+
+def drift(times_s: Sequence[float]) -> float:
+    """Return how far the last time of the sentinel lies above the median of all of them."""
+    return times_s[-1] / median(times_s) - 1
+
+
+def disturbed(spell: Iterable[dict[str, Any]], times_s: Sequence[float]) -> list[int]:
+    """Return the numbers of the networks of a spell that another visit should see.
+
+    Args:
+        spell: the records of the device's last spell.
+        times_s: what the sentinel took on the device, this spell's time the last.
+    """
+    bad = drift(times_s) > DRIFT
+    return [r["number"] for r in spell if "network" in r and (bad or r["network"]["contended"])]
 
 
 def _next(
@@ -190,23 +217,37 @@ def _next(
     return pool
 
 
-def good_networks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the networks of the spells whose sentinel stayed near its median, visits as one."""
-    times = [r["sentinel_s"] for r in records if "sentinel_s" in r]
-    limit = (1 + DRIFT) * median(times) if times else 0.0
+def good_networks(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the good networks of one device, in the order of their numbers."""
+    return list(good_by_number(records).values())
+
+
+def good_by_number(*devices: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Return the networks of the spells whose sentinel stayed near its median, visits as one.
+
+    Args:
+        devices: the records of a device's spells, or of several that are interchangeable: each
+            has a median of its own.
+
+    Returns:
+        The networks by number, in the order of these, whoever measured them.
+    """
     good: dict[int, dict[str, Any]] = {}
-    spell: list[dict[str, Any]] = []
-    for record in records:
-        if "network" in record:
-            spell.append(record)
-        elif "sentinel_s" in record:
-            if record["sentinel_s"] <= limit:
-                for visit in spell:
-                    known = good.get(visit["number"])
-                    network = visit["network"]
-                    good[visit["number"]] = _least(known, network) if known else network
-            spell = []
-    return list(good.values())
+    for records in devices:
+        times = sentinel_times(records)
+        limit = (1 + DRIFT) * median(times) if times else 0.0
+        spell: list[dict[str, Any]] = []
+        for record in records:
+            if "network" in record:
+                spell.append(record)
+            elif "sentinel_s" in record:
+                if record["sentinel_s"] <= limit:
+                    for visit in spell:
+                        known = good.get(visit["number"])
+                        network = visit["network"]
+                        good[visit["number"]] = _least(known, network) if known else network
+                spell = []
+    return dict(sorted(good.items()))
 
 
 def _least(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
@@ -242,6 +283,11 @@ def _measure(device: Device, fusion: Fusion, sample: Sample) -> NetworkRecord | 
         kernels,
         sample.name,
     )
+
+
+@cache
+def _sentinel() -> bytes:
+    return _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
 
 
 def _model(sample: Sample) -> bytes:

@@ -28,7 +28,7 @@ from ..profiling.profile import Profile
 from ..store import shelf
 from ..store.files import new_folder
 from .predict import load_predictor
-from .profile import kernel_times
+from .profiled import kernel_times
 
 LEAST_ROWS = 20
 """A 90 % interval leaves 5 % on each side: fewer than 19 rows held out cannot tell it."""

@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..devices import spec
 from ..devices.lease import lease
 from ..devices.registry import connect, described
 from ..devices.spec import DeviceSpec
-from ..errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
-from ..latency.columns import from_kernels
-from ..latency.fitting import Networks, adding_up, fit, sequence_of
+from ..errors import DeviceUnavailableError, UsageError
 from ..latency.predictor import Predictor
-from ..latency.regressors import Trees
-from ..lowering.kernels import Kernel
-from ..profiling.profile import NetworkRecord, Profile
-from ..profiling.session import Step, WholeNetworks, collect
+from ..profiling.session import Sample, Step, WholeNetworks, collect
 from ..store import shelf
 from ..store.journal import Journal
 from . import adapting
 from .choosing import LeastSure
+from .profiled import LEAST_NETWORKS, Measured, keep
 from .sampling import inside, resized, samples
-
-LEAST_NETWORKS = 8
-"""Networks below which no predictor is fitted."""
 
 PRECISIONS = tuple(spec.BYTES_PER_VALUE)
 """What devices can be measured in; each refuses what it does not know."""
-
-CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
-"""What learns the residual of a processor's kernels."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +92,7 @@ def profile(
     device = device_of(plan)
     sources = adapting.sources(plan.source, device) if plan.source else {}
     runtime = connect(device)
-    if not (sources or runtime.tells_kernels):
-        raise UsageError(
-            f"'{plan.connection}' tells what whole networks take, not kernels: adapt the predictor "
-            "of a device that was profiled, with --from DEVICE (or --from any)."
-        )
+    check_kernels(plan, runtime.tells_kernels)
     with lease(runtime.resource):
         device = replace(device, fusion=runtime.fusion())
     environment = runtime.environment()
@@ -122,132 +105,48 @@ def profile(
         found = collect(
             WholeNetworks(runtime) if sources else runtime,
             device.fusion,
-            resized(
-                inside(plan.seed) if sources else samples(plan.seed),
-                device.resolution,
-                device.batch,
-            ),
+            drawn(plan.seed, device, whole=bool(sources)),
             journal,
             60 * plan.minutes,
             report,
             networks=plan.networks,
             choose=None if sources else LeastSure(device),
         )
-        spent = sum(record.get("seconds", 0.0) for record in journal.records)
-        measured = len({r["number"] for r in journal.records if "number" in r})
-    networks = found
-    if device.threads > 1:
-        # Wall time is all there is of several threads, and no CPU time corrects it.
-        networks = tuple(network for network in found if not network.contended)
-    _check_enough(networks, measured, spent, device.threads)
-    provenance = {
-        **environment,
-        "date": began.date().isoformat(),
-        "seed": plan.seed,
-        "networks": len(networks),
-        "networks_left_out": measured - len(networks),
-        "contended_networks": sum(network.contended for network in networks),
-        "seconds": round(spent, 1),
-    }
-    profiled = Profile(device.name, networks, provenance)
-    if sources:
-        predictor = adapting.adapt(profiled, device, sources)
-    else:
-        predictor = fit_profile(profiled, device)
-    profiled.save(shelf.user_shelf("profiles") / device.name)
-    predictor.save(shelf.user_shelf("predictors") / device.name)
-    spec.save(device)
+        spent_s = sum(record.get("seconds", 0.0) for record in journal.records)
+        measured = len({r["number"] for r in journal.records if "network" in r})
+    began_on = {"date": began.date().isoformat(), "seed": plan.seed}
+    predictor, document = keep(
+        device,
+        Measured(found, measured, spent_s, environment | began_on),
+        sources,
+        {"seconds": round(spent_s, 1)},
+    )
     journal_path.unlink()
-    told = predictor.card.accuracy
-    document = {
-        "schema": "hwnas.profile/1",
-        "device": device.name,
-        "networks": len(networks),
-        "kernels": sum(len(network.kernels) for network in networks),
-        "accuracy": _told(told["held-out networks"]),
-        "accuracy_calm": _told(told.get("held-out calm networks")),
+    return predictor, {
+        **document,
         "elapsed_s": (datetime.now(timezone.utc) - began).total_seconds(),
-        "contended_networks": provenance["contended_networks"],
-        "networks_left_out": provenance["networks_left_out"],
-        "adapted_from": predictor.card.provenance.get("adapted_from"),
         "predictor": str(shelf.user_shelf("predictors") / device.name),
         "environment": environment,
     }
-    return predictor, document
 
 
-def _told(accuracy: dict[str, float] | None) -> dict[str, Any] | None:
-    """Return an accuracy of networks as a document has it."""
-    if accuracy is None:
-        return None
-    figures = {name: accuracy[name] for name in ("mape", "within_5", "within_10")}
-    return {"networks": int(accuracy["rows"]), **figures}
+def check_kernels(plan: Plan, tells_kernels: bool) -> None:
+    """Raise where a plan needs kernels of a device that tells whole networks only.
 
-
-def _check_enough(
-    networks: tuple[NetworkRecord, ...], measured: int, spent_s: float, threads: int
-) -> None:
-    """Raise an error where too little of what was measured can be trusted."""
-    if 2 * len(networks) < measured:
-        several = (
-            f"{threads} threads need {threads} processors that nothing else uses. "
-            if threads > 1
-            else ""
-        )
-        raise TooNoisyError(
-            f"the machine did other work during {measured - len(networks)} of {measured} networks. "
-            f"{several}Stop what else runs on it, then go on with --resume and more --minutes."
-        )
-    if len(networks) < LEAST_NETWORKS:
-        raise HwnasError(
-            f"only {len(networks)} networks were measured in {spent_s:.0f} s, too few for a "
-            "predictor. Go on with --resume and more --minutes."
-        )
-
-
-def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
-    """Fit a predictor to a profile."""
-    counts = [len(network.kernels) for network in profile.networks]
-    kernels, seconds = kernel_times(profile)
-    return fit(
-        from_kernels(kernels),
-        seconds,
-        device=device.name,
-        runtime=str(profile.provenance.get("runtime", device.runtime)),
-        precision=device.precision,
-        feature_set=device.feature_set,
-        bytes_per_value=device.bytes_per_value,
-        provenance=profile.provenance,
-        networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
-        regressor=CPU_TREES,
-    )
-
-
-def network_times(profile: Profile, kernels_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each network of a profile takes: its `kernel_times`, times what the median adds.
-
-    A network's least time repeats better than its median, which one burst of other work on the
-    machine moves. So networks are fitted by the least, times what the median typically adds.
+    Raises:
+        UsageError: it does.
     """
-    rows = sequence_of([len(network.kernels) for network in profile.networks])
-    least_s = np.array([network.least_s for network in profile.networks])
-    median_s = np.array([network.median_s for network in profile.networks])
-    settled_s = np.bincount(rows, weights=kernels_s)
-    typical_s: NDArray[np.float64] = settled_s * np.median(median_s / least_s)
-    return typical_s
+    if not (plan.source or tells_kernels):
+        raise UsageError(
+            f"'{plan.connection}' tells what whole networks take, not kernels: adapt the predictor "
+            "of a device that was profiled, with --from DEVICE (or --from any)."
+        )
 
 
-def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
-    """Return the kernels of a profile's networks and times that add up to their network's."""
-    pairs = [pair for network in profile.networks for pair in network.kernels]
-    rows = sequence_of([len(network.kernels) for network in profile.networks])
-    least_s = np.array([network.least_s for network in profile.networks])
-    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, least_s, _calm(profile))
-    return [kernel for kernel, _ in pairs], seconds
-
-
-def _calm(profile: Profile) -> NDArray[np.bool_]:
-    return np.array([not network.contended for network in profile.networks])
+def drawn(seed: int, device: DeviceSpec, *, whole: bool) -> Iterator[Sample]:
+    """Yield the networks to measure on a device; `whole`: none from outside the spaces."""
+    found = inside(seed) if whole else samples(seed)
+    return resized(found, device.resolution, device.batch)
 
 
 def device_of(plan: Plan) -> DeviceSpec:
