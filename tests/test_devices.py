@@ -424,14 +424,15 @@ def test_contended_threads_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ({"minutes": 0}, "--minutes is 0"),
         ({"networks": 3}, "8 at least"),
-        ({"threads": 4096}, "--threads is 4096"),
+        ({"threads": 0}, "--threads is 0"),
+        ({"threads": 4096}, "--threads is 4096; this machine has"),
         ({"precision": "fp8"}, "known are fp32, fp16, int8"),
         ({"optimization": "most"}, "known are all, basic"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(options, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Plan("cpu", **options)
+        workflow.device_of(Plan("cpu", **options))
 
 
 def test_sampled_networks_are_reproducible_and_mixed() -> None:

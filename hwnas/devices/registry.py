@@ -31,11 +31,13 @@ class Kind:
         form: how it is written.
         about: one line for people.
         adapter: the module of this package.
+        remote: whether it is another machine, with cores of its own.
     """
 
     form: str
     about: str
     adapter: str
+    remote: bool = False
 
 
 KINDS = {
@@ -53,6 +55,12 @@ KINDS = {
     "torch": Kind("torch[:cuda:N]", "PyTorch, eager: whole networks", "torch_eager"),
     "torch-compile": Kind(
         "torch-compile[:cuda:N]", "PyTorch, torch.compile: whole networks", "torch_compile"
+    ),
+    "ssh": Kind(
+        "ssh://[USER@]HOST[:PORT]",
+        "a remote Linux board's processor by onnxruntime",
+        "remote.ssh",
+        remote=True,
     ),
 }
 
@@ -110,6 +118,12 @@ def described(name: str) -> DeviceSpec:
 def is_connection(text: str) -> bool:
     """Whether a text begins as a connection of a known kind."""
     return text.partition(":")[0] in KINDS
+
+
+def is_remote(connection: str) -> bool:
+    """Whether a connection reaches another machine."""
+    kind = KINDS.get(connection.partition(":")[0])
+    return kind is not None and kind.remote
 
 
 def reachable() -> list[Reach]:

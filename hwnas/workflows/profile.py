@@ -10,7 +10,7 @@ from typing import Any
 
 from ..devices import spec
 from ..devices.lease import lease
-from ..devices.registry import connect, described
+from ..devices.registry import connect, described, is_remote
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceUnavailableError, UsageError
 from ..latency.predictor import Predictor
@@ -64,10 +64,8 @@ class Plan:
             raise UsageError(
                 f"--networks is {self.networks}; a predictor needs {LEAST_NETWORKS} at least."
             )
-        if self.threads is not None and not 1 <= self.threads <= (os.cpu_count() or 1):
-            raise UsageError(
-                f"--threads is {self.threads}; this machine has {os.cpu_count()} processors."
-            )
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads is {self.threads}; one is the least.")
         for value, known, what in (
             (self.precision, PRECISIONS, "precision"),
             (self.optimization, spec.OPTIMIZATIONS, "optimization"),
@@ -150,7 +148,13 @@ def drawn(seed: int, device: DeviceSpec, *, whole: bool) -> Iterator[Sample]:
 
 
 def device_of(plan: Plan) -> DeviceSpec:
-    """Return the device of the plan's name, or a new one like the connection's own."""
+    """Return the device of the plan's name, or a new one like the connection's own.
+
+    Raises:
+        UsageError: there is no such device, it has fewer processors than threads are asked for, or
+            another device has its name.
+        DeviceUnavailableError: it has no connection.
+    """
     like = described(plan.connection)
     if not like.connection:
         raise DeviceUnavailableError(
@@ -162,6 +166,10 @@ def device_of(plan: Plan) -> DeviceSpec:
         precision=plan.precision or like.precision,
         optimization=plan.optimization or like.optimization,
     )
+    if changed.threads > (os.cpu_count() or 1) and not is_remote(changed.connection):
+        raise UsageError(
+            f"--threads is {changed.threads}; this machine has {os.cpu_count()} processors."
+        )
     parts = [like.name]
     if changed.threads != like.threads:
         parts.append(f"{changed.threads}threads")

@@ -98,7 +98,8 @@ class RemoteDevice:
             "precision": self.precision,
             "optimization": self.optimization,
             "clock": _clock(used),
-            "power_mode": _joined({printable(core.governor or "") for core in used}),
+            "power_mode": printable(far.power_mode)
+            or _joined({printable(core.governor or "") for core in used}),
         }
 
     def fusion(self) -> Fusion:

@@ -176,6 +176,7 @@ class FarEnvironment:
         machine: the processor's architecture, as `uname -m` says.
         system: the operating system and its release.
         cpu: the machine's or processor's model; '' where the system does not tell.
+        power_mode: the mode of boards that have such modes; '' elsewhere.
         cores: those that the runner may use.
     """
 
@@ -184,6 +185,7 @@ class FarEnvironment:
     machine: str
     system: str
     cpu: str = ""
+    power_mode: str = ""
     providers: list[str] = field(default_factory=list)
     cores: list[Core] = field(default_factory=list)
 

@@ -1,0 +1,255 @@
+"""Remote Linux boards, reached by OpenSSH's own client: a Raspberry Pi, a Jetson, a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from ...errors import DeviceLostError, DeviceUnavailableError, UsageError
+from .. import spec
+from ..spec import DeviceSpec
+from .device import RemoteDevice, file_name
+from .protocol import printable
+from .ssh_connection import NO_CLIENT, Connection, Place, client, parse, unavailable, unreachable
+from .transport import Result
+
+RUNNER = Path(__file__).with_name("runner.py")
+PUSH_S = 600.0
+"""How long a file may take to get there or back."""
+
+ABSENT = 44
+"""How the script that reads a file exits where there is none."""
+
+NO_PYTHON, NO_ONNXRUNTIME = 45, 46
+
+PUSH = """
+cd "$1" && cat >"$2.part" && [ "$(wc -c <"$2.part")" -eq "$3" ] && mv -f "$2.part" "$2" && exit
+code=$?
+rm -f "$2.part"
+exit "$code"
+"""
+"""A connection that breaks ends the input as well, so what came is counted."""
+
+PULL = f"""
+cd "$1" && [ -f "$2" ] || exit {ABSENT}
+exec cat "$2"
+"""
+
+REMOVE = """
+cd "$1" && rm -f -- "$2"*
+"""
+
+RUN = """
+cd "$1" || exit
+shift
+exec 3<&0
+"$@" </dev/null 3<&- &
+runs=$!
+{ cat <&3; kill "$runs"; } >/dev/null 2>&1 &
+watches=$!
+exec 3<&-
+wait "$runs"
+code=$?
+kill "$watches" 2>/dev/null
+exit "$code"
+"""
+"""The input ends early where this end went away, and then the command is ended."""
+
+FIND_PYTHON = f"""
+python="$HOME/.hwnas/bin/python"
+[ -x "$python" ] || python=$(command -v python3) || exit {NO_PYTHON}
+"$python" -c "import sys
+assert sys.version_info >= (3, 8), 'Python 3.8 or later is needed'
+import numpy, onnxruntime" >/dev/null || exit {NO_ONNXRUNTIME}
+printf '%s' "$python"
+"""
+
+
+class SshTransport:
+    """The folder ~/.cache/hwnas of a far machine, and commands in it; see `Transport`.
+
+    One connection serves all of them. It is made when it is needed, and again where it broke.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.resource = name_of(place)
+        self._place = place
+        self._open: Connection | None = None
+        self._runner: list[str] = []
+
+    def runner(self) -> list[str]:
+        """Put `runner.py` in place and return how it is started.
+
+        Raises:
+            DeviceUnavailableError: the board has no Python with numpy and onnxruntime.
+        """
+        if self._connected() and self._runner:
+            return self._runner
+        python = self._python()
+        source = RUNNER.read_bytes()
+        name = f"runner-{sha256(source).hexdigest()[:12]}.py"
+        self.push(source, name)
+        self._runner = [python, name]
+        return self._runner
+
+    def about(self) -> dict[str, str]:
+        """Return nothing: the runner tells all there is."""
+        return {}
+
+    def push(self, data: bytes, name: str) -> None:
+        """Write a file: it is whole, or absent.
+
+        Raises:
+            DeviceUnavailableError: there is no room for it.
+        """
+        result = self._script(PUSH, [_checked(name), str(len(data))], data=data, timeout_s=PUSH_S)
+        if result.exit_code != 0:
+            raise DeviceUnavailableError(
+                f"'{self._place}' does not store a file of {len(data) / 1e6:.1f} MB: "
+                f"{_told(result)}. See '{self._place.command} df -h' and free some space."
+            )
+
+    def pull(self, name: str) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        result = self._script(PULL, [_checked(name)], timeout_s=PUSH_S)
+        if result.exit_code == ABSENT:
+            raise FileNotFoundError(name)
+        if result.exit_code != 0:
+            raise DeviceLostError(f"'{self._place}' does not read {name}: {_told(result)}.")
+        return result.stdout
+
+    def run(self, command: Sequence[str], timeout_s: float) -> Result:
+        """Run a command in the folder and return how it ended; see `Transport`."""
+        return self._script(RUN, command, hold=True, timeout_s=timeout_s)
+
+    def remove(self, prefix: str) -> None:
+        """Remove the files whose names begin so."""
+        self._script(REMOVE, [_checked(prefix)])
+
+    def _script(
+        self,
+        text: str,
+        words: Sequence[str],
+        *,
+        data: bytes = b"",
+        hold: bool = False,
+        timeout_s: float = 60.0,
+    ) -> Result:
+        connection = self._connected()
+        words = [connection.folder, *words]
+        return connection.script(text, words, data=data, hold=hold, timeout_s=timeout_s)
+
+    def _connected(self) -> Connection:
+        """Return the connection, made anew where it broke."""
+        if self._open is None or not self._open.alive:
+            if self._open is not None:
+                self._open.close()
+            self._open, self._runner = None, []
+            self._open = Connection(self._place)
+        return self._open
+
+    def _python(self) -> str:
+        """Return the far Python: that of ~/.hwnas, where there is one, else python3.
+
+        Raises:
+            DeviceUnavailableError: there is none, or it has no onnxruntime.
+        """
+        ssh = self._place.command
+        result = self._script(FIND_PYTHON, [])
+        if result.exit_code == NO_PYTHON:
+            raise unavailable(
+                self._place,
+                f"it has no python3: {ssh} sudo apt install python3 python3-venv",
+            )
+        python = result.stdout.decode(errors="replace")
+        if result.exit_code != 0 or not (python.startswith("/") and python.isprintable()):
+            raise unavailable(
+                self._place,
+                f"its Python does not import numpy and onnxruntime ({_told(result)}): {ssh} "
+                "'python3 -m venv ~/.hwnas && ~/.hwnas/bin/pip install onnxruntime'",
+            )
+        return python
+
+
+def connections() -> list[str]:
+    """Return the connections of the boards on the shelf."""
+    known = (spec.load(name).connection for name in spec.names())
+    return sorted({connection for connection in known if connection.startswith("ssh:")})
+
+
+def missing(argument: str) -> str:
+    """Return why a board cannot be used, with what mends it; '' where it can: this connects.
+
+    Raises:
+        UsageError: the place is malformed.
+    """
+    place = parse(argument)
+    if not client():
+        return NO_CLIENT
+    try:
+        _transport(place).runner()
+    except DeviceUnavailableError as error:
+        return str(error).removeprefix(unreachable(place))
+    return ""
+
+
+def default(connection: str, argument: str) -> DeviceSpec:
+    """Return what a short command means on a board: what it means on this machine's processor.
+
+    Raises:
+        UsageError: the place is malformed.
+    """
+    place = parse(argument)
+    return replace(
+        spec.shipped("cpu"),
+        name=name_of(place),
+        about=f"the processor of {place} by onnxruntime, FP32, one image at 224x224",
+        connection=str(place),
+    )
+
+
+def connect(device: DeviceSpec, argument: str) -> RemoteDevice:
+    """Return the device.
+
+    Raises:
+        UsageError: the place is malformed, or onnxruntime does not run the precision.
+    """
+    if device.precision not in ("fp32", "int8"):
+        raise UsageError(
+            f"'{device.connection}' runs fp32, int8, not {device.precision}; leave --precision out."
+        )
+    transport = _transport(parse(argument))
+    return RemoteDevice(transport, device.threads, device.precision, device.optimization)
+
+
+def name_of(place: Place) -> str:
+    """Return a place as a name that may be a file's and a device's: ssh-pi-board."""
+    return file_name(str(place))
+
+
+@cache
+def _transport(place: Place) -> SshTransport:
+    """Return the one transport of this process to a place: a login takes a second on a board."""
+    return SshTransport(place)
+
+
+def _checked(name: str) -> str:
+    """Return the name of a file, none in another folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise ValueError(f"'{name}' is no name of a file")
+    return name
+
+
+def _told(result: Result) -> str:
+    """Return what a script said at last, for a message."""
+    lines = (result.stderr or result.stdout).decode(errors="replace").splitlines()
+    told = [text for text in map(printable, lines) if text]
+    return told[-1].rstrip(".") if told else "it does not say why"
