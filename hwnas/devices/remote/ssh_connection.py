@@ -41,6 +41,8 @@ OPTIONS = {
     # A board that went away is noticed within 20 seconds.
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "4",
+    # Models of networks that were never trained are mostly repetition: 100 MB become 3.
+    "Compression": "yes",
     # What a configuration may add for people at a terminal.
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",
