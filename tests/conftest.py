@@ -18,4 +18,6 @@ def own_shelf(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HWNAS_HOME", str(home))
     monkeypatch.delenv("HWNAS_DEVICE", raising=False)
+    # adb starts a server that stays: only the tests of phones use it, with a server of their own.
+    monkeypatch.setenv("ADB", str(home / "no-adb"))
     return home

@@ -52,6 +52,9 @@ KINDS = {
     "trtexec": Kind(
         "trtexec[:INDEX]", "an NVIDIA GPU by NVIDIA's trtexec alone", "tensorrt.trtexec"
     ),
+    "adb": Kind(
+        "adb[:SERIAL][/xnnpack]", "an Android phone by onnxruntime", "remote.adb", remote=True
+    ),
     "torch": Kind("torch[:cuda:N]", "PyTorch, eager: whole networks", "torch_eager"),
     "torch-compile": Kind(
         "torch-compile[:cuda:N]", "PyTorch, torch.compile: whole networks", "torch_compile"

@@ -38,6 +38,10 @@ class DeviceSpec:
         layers: default limit on the layers of a network.
         channel_multiple: numbers of channels that the device's kernels like are multiples of this;
             a search only uses such widths.
+        cores: cores of a remote device that networks run on, `4-7`; '' for the fastest, as many
+            as threads.
+        cool_down_c: before each measurement a remote device waits until no sensor shows more,
+            in degrees Celsius; 0 for no waiting.
         fusion: what the runtime fuses.
     """
 
@@ -53,6 +57,8 @@ class DeviceSpec:
     threads: int = 1
     optimization: str = "all"
     channel_multiple: int = 1
+    cores: str = ""
+    cool_down_c: float = 0.0
     fusion: Fusion = field(default_factory=Fusion)
     schema: str = SCHEMA
 

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ...errors import DeviceUnavailableError, HwnasError, UsageError
@@ -17,9 +17,11 @@ from ..measurement import UNKNOWN, KernelTiming, Measurement
 from ..spec import DeviceSpec
 from .protocol import (
     Answer,
+    CoolDown,
     Core,
     FarEnvironment,
     Request,
+    State,
     malformed,
     parse,
     printable,
@@ -31,6 +33,25 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider
 
 KILLED = 128 + 9
 """How a command ends that the system kills, which it does when memory is short."""
+
+
+@dataclass(frozen=True)
+class RemoteMeasurement(Measurement):
+    """What a runner measured, and how hot and how fast the far end was around the runs.
+
+    Attributes:
+        before, after: sensors and clocks.
+        cool_down: how long it waited to cool down, where it was told to and has a sensor.
+    """
+
+    before: State = field(default_factory=State)
+    after: State = field(default_factory=State)
+    cool_down: CoolDown | None = None
+
+    def details(self) -> dict[str, Any]:
+        """Return sensors, clocks and the wait."""
+        waited = asdict(self.cool_down) if self.cool_down else None
+        return {"before": _told(self.before), "after": _told(self.after), "cool_down": waited}
 
 
 class RemoteDevice:
@@ -50,6 +71,10 @@ class RemoteDevice:
     """How much longer than asked for a runner may take: for loading, and for one slow run."""
 
     cool_down_most_s = 120.0
+
+    limits_are_settings = True
+    """Whether the highest clock that the system allows is a setting, which times belong to, or
+    moves with the temperature."""
 
     def __init__(
         self,
@@ -97,7 +122,7 @@ class RemoteDevice:
             "cores": cores or "all",
             "precision": self.precision,
             "optimization": self.optimization,
-            "clock": _clock(used),
+            "clock": self._clock(used),
             "power_mode": printable(far.power_mode)
             or _joined({printable(core.governor or "") for core in used}),
         }
@@ -181,7 +206,10 @@ class RemoteDevice:
             self._transport.push(model, request.model)
             result = self._transport.run([*runner, *request.arguments()], limit_s)
             answer = self._read(result, request.out)
-            measured = answer.measurement(self.threads)
+            wall, cpu, calm = answer.samples(self.threads)
+            measured = RemoteMeasurement(
+                wall, cpu, calm, self.threads, answer.before, answer.after, answer.cool_down
+            )
             timings = self._kernels(answer, token) if request.profile else []
         finally:
             with suppress(DeviceUnavailableError):  # that it is gone is said already
@@ -228,6 +256,11 @@ class RemoteDevice:
             raise malformed("the profile that it names is not there") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise malformed("its profile is not onnxruntime's") from None
+
+    def _clock(self, cores: list[Core]) -> str:
+        limits = {core.limit_hz if self.limits_are_settings else core.most_hz for core in cores}
+        known = {f"at most {limit / 1e6:.0f} MHz" for limit in limits if limit is not None}
+        return UNKNOWN if None in limits else _joined(known)
 
     def _far(self) -> FarEnvironment:
         """Return what the runner tells of its machine, having seen that it has the provider."""
@@ -298,11 +331,12 @@ def _listed(cores: str) -> set[str]:
     return found
 
 
-def _clock(cores: list[Core]) -> str:
-    limits = {core.limit_hz for core in cores}
-    if None in limits:
-        return UNKNOWN
-    return _joined({f"at most {(limit or 0) / 1e6:.0f} MHz" for limit in limits})
+def _told(state: State) -> dict[str, Any]:
+    """Return a state for a document; the names are the far end's."""
+    return {
+        field: {printable(name, 80): value for name, value in values.items()}
+        for field, values in asdict(state).items()
+    }
 
 
 def _joined(texts: set[str]) -> str:

@@ -13,7 +13,6 @@ from typing import Literal, TypeVar
 import msgspec
 
 from ...errors import HwnasError
-from ..measurement import Measurement
 
 SCHEMA = "hwnas.runner/1"
 
@@ -132,8 +131,10 @@ class Answer:
     cool_down: CoolDown | None = None
     error: Failure | None = None
 
-    def measurement(self, threads: int) -> Measurement:
-        """Return the times as any device does.
+    def samples(
+        self, threads: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[bool, ...]]:
+        """Return wall times, CPU times, and which runs were calm, as a `Measurement` takes them.
 
         Raises:
             HwnasError: they are no times.
@@ -145,7 +146,7 @@ class Answer:
             raise malformed("a time is not positive")
         # CPU time tells whether one thread was disturbed; several wait for each other as well.
         calm = () if threads == 1 else tuple(switches == 0 for switches in self.preempted)
-        return Measurement(tuple(self.wall_s), tuple(self.cpu_s), calm, threads)
+        return tuple(self.wall_s), tuple(self.cpu_s), calm
 
 
 @dataclass(frozen=True)

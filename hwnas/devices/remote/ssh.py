@@ -227,7 +227,14 @@ def connect(device: DeviceSpec, argument: str) -> RemoteDevice:
             f"'{device.connection}' runs fp32, int8, not {device.precision}; leave --precision out."
         )
     transport = _transport(parse(argument))
-    return RemoteDevice(transport, device.threads, device.precision, device.optimization)
+    return RemoteDevice(
+        transport,
+        device.threads,
+        device.precision,
+        device.optimization,
+        cores=device.cores,
+        cool_down_c=device.cool_down_c,
+    )
 
 
 def name_of(place: Place) -> str:
