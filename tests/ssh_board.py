@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 from hwnas.errors import DeviceLostError
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
@@ -274,22 +272,3 @@ def missing() -> str:
     if shutil.which("ssh") is None:
         return "there is no ssh: apt install openssh-client"
     return "" if Path(SSHD).exists() else "there is no sshd: apt install openssh-server"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    """A board for all tests of a module, or none where there is no sshd."""
-    if reason := missing():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with contextlib.closing(Board(tmp_path_factory.mktemp("board"))) as found:
-        yield found
-
-
-@pytest.fixture
-def board(running: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
-    """A board as it was set up, which ssh reaches."""
-    monkeypatch.setenv("PATH", f"{running.folder / 'bin'}:{os.environ['PATH']}")
-    running.reset()
-    return running

@@ -37,6 +37,14 @@ def command(as_json: bool) -> None:
             + [[e["name"], e["version"], e["mend"] or e["for"]] for e in told["extras"]]
         ),
         "",
+        table(
+            [["program", "", "for, or how to get it"]]
+            + [
+                [p["name"], "yes" if p["path"] else "no", p["mend"] or p["for"]]
+                for p in told["programs"]
+            ]
+        ),
+        "",
         *(
             f"{device['name']} has no predictor yet: hwnas profile --device {device['name']}"
             for device in told["devices"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ EXTRAS = {
 }
 """Extras of hwnas: the package that each brings, and what it is for."""
 
+PROGRAMS = {
+    "ssh": ("openssh-client", "remote boards: ssh://[USER@]HOST[:PORT]"),
+}
+"""Programs that hwnas starts: Debian's package that brings each, and what it is for."""
+
 
 def doctor() -> dict[str, Any]:
     """Return what this machine has and lacks, as a JSON document; nothing is measured."""
@@ -45,6 +51,15 @@ def doctor() -> dict[str, Any]:
                 "mend": "" if _version(package) else f"pip install 'hwnas[{extra}]'",
             }
             for extra, (package, purpose) in EXTRAS.items()
+        ],
+        "programs": [
+            {
+                "name": program,
+                "for": purpose,
+                "path": shutil.which(program) or "",
+                "mend": "" if shutil.which(program) else f"apt install {package}",
+            }
+            for program, (package, purpose) in PROGRAMS.items()
         ],
         "connections": [
             {

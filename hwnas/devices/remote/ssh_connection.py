@@ -60,9 +60,11 @@ SSH_FAILED = 255
 HELLO = """
 cd && folder="${XDG_CACHE_HOME:-$HOME/.cache}/hwnas" && umask 077 && mkdir -p "$folder" &&
 cd "$folder" && pwd -P && uname -m && printf '%s\\n' "$1" || exit 1
+find . -name 'run-*' -mmin +60 -exec rm -f {} + >/dev/null 2>&1
 exec cat >/dev/null
 """
-"""Runs as long as the connection is wanted: until its standard input ends."""
+"""Runs as long as the connection is wanted: until its standard input ends. What a measurement that
+was cut off left behind an hour ago is removed."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class Connection:
                 result = exchange(process, data, hold=hold, timeout_s=timeout_s)
             except TimeoutError:
                 raise DeviceLostError(
-                    f"'{self.place}' did not answer within {timeout_s:.0f} s. When it does again, "
+                    f"'{self.place}' did not answer within {timeout_s:g} s. When it does again, "
                     "repeat the command; a profile goes on with --resume."
                 ) from None
             finally:
