@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ OPTIONS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
     "ConnectTimeout": str(CONNECT_S),
-    # A board that went away is noticed within 20 seconds.
+    # A board that went away is noticed within 25 seconds.
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "4",
     # Models of networks that were never trained are mostly repetition: 100 MB become 3.
@@ -49,7 +50,7 @@ OPTIONS = {
     "PermitLocalCommand": "no",
     "RemoteCommand": "none",
     "RequestTTY": "no",
-    "LogLevel": "ERROR",
+    "LogLevel": "INFO",
 }
 """Told to ssh before the user's own configuration, which is otherwise respected."""
 
@@ -143,7 +144,7 @@ class Connection:
                 process.kill()
         if result.exit_code == SSH_FAILED:
             raise DeviceLostError(
-                f"the connection to '{self.place}' broke: {said(result)}. When it is back, "
+                f"the connection to '{self.place}' broke: {self._why(result)}. When it is back, "
                 "repeat the command; a profile goes on with --resume."
             )
         _, found, stdout = result.stdout.partition(f"{self._mark}\n".encode())
@@ -168,6 +169,13 @@ class Connection:
             )
         except FileNotFoundError:
             raise DeviceUnavailableError(NO_CLIENT) from None
+
+    def _why(self, result: Result) -> str:
+        """Return why the connection broke, which the ssh that holds it says."""
+        told = result.stderr
+        with suppress(TimeoutError):  # it goes on: then the other one says it
+            told = exchange(self._holder, hold=True, timeout_s=1.0).stderr or told
+        return said(Result(SSH_FAILED, b"", told))
 
     def _greeted(self) -> tuple[str, str]:
         """Wait for the far end's first words, and return its folder and its architecture."""
