@@ -74,9 +74,10 @@ class Phone:
         for serve in (self._accept, self._answer):
             threading.Thread(target=serve, daemon=True).start()
 
-    def emulate(self, root: Path) -> None:
+    def emulate(self, root: Path, cpu: str = "cortex-a76") -> None:
         """Run its programs as an arm64 machine whose libraries lie below a root."""
-        self._program("env", f'ld=$1; shift; exec qemu-aarch64-static -L {root} -E "$ld" "$@"')
+        emulator = f"qemu-aarch64-static -cpu {cpu} -L {root}"
+        self._program("env", f'ld=$1; shift; exec {emulator} -E "$ld" "$@"')
 
     def drop(self) -> None:
         """Pull the cable."""
@@ -169,8 +170,9 @@ class Phone:
                     os.kill(os.getpid(), signal.SIGINT)
                     threading.Timer(20.0, asking.close).start()  # it runs on until it is ended
                     continue
-                except DeviceLostError:
-                    self.drop()
+                except DeviceLostError as error:
+                    if type(error) is DeviceLostError:
+                        self.drop()
                     threading.Timer(20.0, asking.close).start()
                     continue
                 except RuntimeError as error:

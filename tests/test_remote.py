@@ -97,7 +97,7 @@ def test_several_threads_get_the_fastest_cores_and_are_calm_where_not_preempted(
     device = RemoteDevice(folder, threads=5)
     assert device.measure(b"model").calm == (False, True, True)
     assert folder.options["--cores"] == "3,4,5,6,7"
-    with pytest.raises(UsageError, match=r"--threads is 9.*8 cores"):
+    with pytest.raises(UsageError, match=r"--threads is 9.*are 8 cores"):
         RemoteDevice(folder, threads=9).environment()
     with pytest.raises(UsageError, match="numbers and ranges"):
         RemoteDevice(folder, cores="4-7;reboot")

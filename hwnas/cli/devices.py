@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .arguments import json_option
@@ -81,9 +83,26 @@ def check(name: str, as_json: bool) -> None:
 @click.option("--name", default="", help="What to call it; by default as its connection.")
 @click.option("--threads", type=int, help="Of a network; by default one.")
 @click.option("--precision", metavar="fp32|int8", help="By default fp32.")
+@click.option(
+    "--cores", default="", help="Of a phone or board, '0-3'; by default the fastest, one a thread."
+)
+@click.option(
+    "--cool-down",
+    "cool_down_c",
+    type=float,
+    default=0.0,
+    metavar="CELSIUS",
+    help="Before each measurement a phone or board waits until it is cooler, two minutes at most.",
+)
 @json_option
 def add(
-    connection: str, name: str, threads: int | None, precision: str | None, as_json: bool
+    connection: str,
+    name: str,
+    threads: int | None,
+    precision: str | None,
+    cores: str,
+    cool_down_c: float,
+    as_json: bool,
 ) -> None:
     """Put a device on your shelf without measuring it: cpu, openvino, onnxruntime:xnnpack ...
 
@@ -91,6 +110,30 @@ def add(
     """
     from ..workflows.devices import add as added
 
-    called, path = added(connection, name, threads, precision)
+    called, path = added(connection, name, threads, precision, cores=cores, cool_down_c=cool_down_c)
     document = {"schema": "hwnas.device-added/1", "device": called, "path": str(path)}
     emit(document, f"{called} written to {path}", as_json)
+
+
+@command.command("runner")
+@click.argument("package", type=click.Path(exists=True, path_type=Path))
+@click.option("--abi", default="arm64-v8a", show_default=True, help="The phone's machine.")
+@click.option(
+    "--ndk",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of Android's NDK; by default $ANDROID_NDK_HOME, or below $ANDROID_HOME.",
+)
+@click.option("--cc", default="", metavar="COMMAND", help="Another C compiler for that machine.")
+@json_option
+def runner(package: Path, abi: str, ndk: Path | None, cc: str, as_json: bool) -> None:
+    """Compile what times networks on Android phones, against an onnxruntime.
+
+    PACKAGE is onnxruntime's Android package, onnxruntime-android-VERSION.aar, or its unpacked
+    folder; docs/android.md says where it is. The runner and its onnxruntime go to your shelf, and
+    to a phone when it is first measured.
+    """
+    from ..devices.remote import runners
+
+    folder = runners.build(package, abi, ndk, cc)
+    document = {"schema": "hwnas.runner-built/1", "abi": abi, "path": str(folder)}
+    emit(document, f"runner for {abi} written to {folder}", as_json)

@@ -12,6 +12,8 @@ from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
 from .measurement import KernelTiming
 
+CHANNELS_LAST = "NhwcFusedConv"
+
 
 def fusion(
     precision: str, optimization: str, profile: Callable[[bytes], list[KernelTiming]]
@@ -59,20 +61,35 @@ def timings(events: list[dict[str, Any]], skip: int) -> list[KernelTiming]:
 
 
 def _joined(timings: list[KernelTiming]) -> list[KernelTiming]:
-    """Return the kernels with a (de)quantisation and the change of layout at its side as one."""
+    """Return the kernels with the changes of layout at their sides as one.
+
+    INT8 has them at each (de)quantisation; on arm64 with SME, a convolution that is neither 1x1
+    nor grouped has channels last, mostly with a change of layout before and behind.
+    """
     joined: list[KernelTiming] = []
     for timing in timings:
-        before = joined[-1] if joined else None
-        if before is not None and (before.op, timing.op) in (
-            ("QuantizeLinear", "Transpose"),
-            ("Transpose", "DequantizeLinear"),
-        ):
-            named = timing if timing.op == "DequantizeLinear" else before
-            pairs = zip(before.samples_s, timing.samples_s, strict=True)
-            joined[-1] = replace(named, samples_s=tuple(a + b for a, b in pairs))
-        else:
+        named = _with_layout(joined[-1], timing) if joined else None
+        if named is None:
             joined.append(timing)
+        else:
+            pairs = zip(joined[-1].samples_s, timing.samples_s, strict=True)
+            joined[-1] = replace(named, samples_s=tuple(a + b for a, b in pairs))
     return joined
+
+
+def _with_layout(before: KernelTiming, behind: KernelTiming) -> KernelTiming | None:
+    """Return the kernel that two neighbours are together, where one changes the other's layout."""
+    ops = (before.op, behind.op)
+    if ops == ("QuantizeLinear", "Transpose"):
+        return before
+    if ops == ("Transpose", "DequantizeLinear"):
+        return behind
+    touch = before.out_shape in behind.in_shapes[:1]
+    if touch and ops == ("Transpose", CHANNELS_LAST):
+        return behind
+    if touch and ops == (CHANNELS_LAST, "Transpose"):
+        return replace(before, out_shape=behind.out_shape)
+    return None
 
 
 def quantized(model: bytes) -> bytes:

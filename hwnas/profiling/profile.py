@@ -33,7 +33,7 @@ EXECUTED = {
     **operators.REDUCING,
     **operators.MOVING,
     **operators.RESIZING,
-    **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), "conv"),
+    **dict.fromkeys(("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv"), "conv"),
     "QLinearAdd": "add",
     "ConvTranspose": "conv_transpose",
     "QLinearAveragePool": "avg_pool",

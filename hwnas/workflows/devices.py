@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from .. import __version__
 from ..architecture import lower, spaces
 from ..devices import registry, spec
 from ..devices.lease import lease
+from ..errors import UsageError
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
 from ..store import shelf
@@ -104,9 +106,17 @@ def check(name: str) -> dict[str, Any]:
 
 
 def add(
-    connection: str, name: str = "", threads: int | None = None, precision: str | None = None
+    connection: str,
+    name: str = "",
+    threads: int | None = None,
+    precision: str | None = None,
+    *,
+    cores: str = "",
+    cool_down_c: float = 0.0,
 ) -> tuple[str, Path]:
     """Put a device on the user's shelf without measuring it, and return its name and file.
+
+    `cores` and `cool_down_c` are for devices on another machine; see `DeviceSpec`.
 
     Raises:
         UsageError: the connection is of no known kind, or the name is taken by another device.
@@ -114,6 +124,14 @@ def add(
     """
     plan = Plan(connection, name=name, threads=threads, precision=precision)
     device = device_of(plan)
+    if (cores or cool_down_c) and not registry.is_remote(device.connection):
+        raise UsageError(
+            f"--cores and --cool-down are for phones and boards; '{device.connection}' is this "
+            "machine."
+        )
+    device = replace(
+        device, cores=cores or device.cores, cool_down_c=cool_down_c or device.cool_down_c
+    )
     registry.connect(device)
     return device.name, spec.save(device)
 

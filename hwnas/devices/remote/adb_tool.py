@@ -119,7 +119,8 @@ def phones() -> list[Phone]:
         raise DeviceUnavailableError(f"adb fails: {said(result)}.")
     lines = result.stdout.decode(errors="replace").splitlines()
     found = [line.rpartition("\t") for line in lines if "\t" in line]
-    return [Phone(serial, state.strip()) for serial, _, state in found if serial]
+    # A serial number that a terminal would obey names no connection that anyone could type.
+    return [Phone(s, state.strip()) for s, _, state in found if s and s.isprintable()]
 
 
 def chosen(serial: str) -> Phone:

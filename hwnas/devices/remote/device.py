@@ -286,10 +286,16 @@ class RemoteDevice:
         Raises:
             UsageError: there are not so many.
         """
-        have = len(far.cores)
-        if have and self.threads > have:
+        have = {str(core.index) for core in far.cores}
+        wanted = _listed(self._cores) or have
+        if have and not wanted <= have:
             raise UsageError(
-                f"--threads is {self.threads}; the device lets a program use {have} cores."
+                f"--cores is '{self._cores}'; the device lets a program use the cores "
+                f"{', '.join(sorted(have, key=int))}."
+            )
+        if wanted and self.threads > len(wanted):
+            raise UsageError(
+                f"--threads is {self.threads}; there are {len(wanted)} cores to use on the device."
             )
         if self._cores:
             return self._cores

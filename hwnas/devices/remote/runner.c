@@ -395,13 +395,13 @@ static float normal(uint64_t *seed) {
     return (float)(sum / 2147483648.0 - 6.0);
 }
 
-static void provide(const OrtSessionOptions *session_options) {
+static void provide(OrtSessionOptions *session_options) {
     if (!strcmp(options.provider, "cpu")) return;
     char threads[16];
     const char *keys[] = {"intra_op_num_threads"}, *values[] = {threads};
     snprintf(threads, sizeof threads, "%d", (int)options.threads);
-    check("provider", ort->SessionOptionsAppendExecutionProvider(
-                          (OrtSessionOptions *)session_options, "XNNPACK", keys, values, 1));
+    check("provider", ort->SessionOptionsAppendExecutionProvider(session_options, "XNNPACK", keys,
+                                                                 values, 1));
 }
 
 static OrtSession *load(OrtEnv *env) {
