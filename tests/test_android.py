@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import itertools
 import json
+import math
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -20,7 +23,7 @@ import onnx
 import onnxruntime
 import pytest
 from android_far_end import Phone
-from device_contract import DeviceContract, tiny
+from device_contract import DeviceContract, small_samples, tiny
 
 from hwnas.architecture import lower, spaces
 from hwnas.cli import main
@@ -31,11 +34,13 @@ from hwnas.devices.onnxruntime_graph import quantized
 from hwnas.devices.remote import adb, adb_tool, runners
 from hwnas.devices.remote import device as remote
 from hwnas.devices.remote.protocol import Answer, FarEnvironment, Request, parse
-from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError
+from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
 from hwnas.lowering.kernels import fuse
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
+from hwnas.profiling import session
 from hwnas.profiling.profile import match
+from hwnas.store import shelf
 
 HERE = Path(__file__).parent
 PARTS = os.environ.get("HWNAS_TEST_ONNXRUNTIME", "")
@@ -428,10 +433,210 @@ def test_arm64_executes_the_predicted_kernels(
     spec = dataclasses.replace(registry.described(f"adb:{phone.serial}"), **options)
     device = registry.connect(spec)
     fusion = device.fusion()
-    for name in ("mobile", "resnet"):
+    for name in ("resnet", "mobile") if not options else ("resnet",):
         space = spaces.load(name)
         architecture = space.decode(space.sample(np.random.default_rng(5)))
         graph = lower(architecture, (48, 48))
         timings, _ = device.profile(to_onnx(graph, filler(graph)).SerializeToString(), seconds=0.0)
         kernels = match(architecture, (48, 48), 1, fusion, timings)
         assert sorted(str(k) for k, _ in kernels) == sorted(map(str, fuse(graph, fusion)))
+
+
+STAND_IN = """#!{python}
+import json, sys
+with open({log!r}, "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1:] == ["devices"]:
+    print("List of devices attached")
+    print(open({list!r}).read())
+else:
+    sys.stderr.write({said!r})
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return what puts an adb in place that lists what it is told, and fails at all else."""
+
+    def put(listed: str, said: str = "") -> Path:
+        program, log, names = (tmp_path / name for name in ("adb", "log", "list"))
+        names.write_text(listed)
+        program.write_text(
+            STAND_IN.format(python=sys.executable, log=str(log), list=str(names), said=said)
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("ADB", str(program))
+        monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+        return log
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("listed", "connection", "message"),
+    [
+        ("", "adb", "no phone is connected: switch on USB debugging.*docs/android.md"),
+        ("A1\tunauthorized", "adb:A1", "'A1' is unauthorized: .*unlock it and allow USB debugging"),
+        ("A1\toffline", "adb:A1", "'A1' is offline: .*adb reconnect offline"),
+        ("A1\tno permissions (user in plugdev?); see [x]", "adb", "is no permissions.*usermod -aG"),
+        ("A1\tbootloader", "adb:A1", "fastboot reboot"),
+        ("A1\trescue", "adb:A1", "adb calls its state 'rescue'"),
+        ("A1\tdevice\nB2\tdevice", "adb", "several phones.*adb:A1, adb:B2"),
+        ("A1234567\tdevice", "adb:A1234576", r"no phone 'A1234576'.*Did you mean 'A1234567'\?"),
+        ("A1\tdevice", "adb:A1", r"the phone 'A1' went away: device 'A1' not found\. When"),
+    ],
+)
+def test_why_a_phone_cannot_be_used(
+    stand_in: Callable[..., Path], listed: str, connection: str, message: str
+) -> None:
+    stand_in(listed, "error: device 'A1' not found")
+    with pytest.raises(DeviceUnavailableError, match=message) as caught:
+        registry.connect(registry.described(connection))
+    assert caught.value.exit_code == 4
+
+
+def test_a_machine_without_adb(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceUnavailableError, match=r"names '.*no-adb'.*apt install adb.*brew"):
+        registry.connect(registry.described("adb"))
+    monkeypatch.delenv("ADB")
+    monkeypatch.setenv("PATH", "")
+    assert "adb is not on the path: 'apt install adb'" in adb.missing("")
+    assert adb.connections() == ["adb"]
+
+
+def test_serial_numbers_are_words(
+    stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evil = "-s $(touch evil) `touch evil`; touch evil '\" && touch evil|x/../\\"
+    log = stand_in(f"{evil}\tdevice\nA\x1b[2J\tdevice", "error: closed")
+    assert adb.connections() == [f"adb:{evil}"]
+    told = adb.missing(evil + "/cpu")
+    assert "went away: closed" in told
+    assert json.loads(log.read_text().splitlines()[-1])[:3] == ["-s", evil, "shell"]
+    assert not (tmp_path / "evil").exists()
+    spec = registry.described(f"adb:{evil}/cpu")
+    assert spec.name == shelf.check_name(spec.name)
+    assert "\x1b" not in adb.missing("A\x1b[2J")
+
+
+def test_a_serial_number_from_the_environment(
+    stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("A1\tdevice\nB2\tdevice")
+    monkeypatch.setenv("ANDROID_SERIAL", "B2")
+    assert adb_tool.chosen("").serial == "B2"
+    assert adb_tool.chosen("A1").serial == "A1"
+    with pytest.raises(UsageError, match="no provider of cpu, xnnpack"):
+        registry.described("adb:A1/nnapi")
+
+
+def test_a_phone_without_a_runner(phone: Phone, own_shelf: Path) -> None:
+    (own_shelf / "runners" / "arm64-v8a").unlink()
+    told = adb.missing(phone.serial)
+    assert "no runner for arm64-v8a" in told
+    assert "hwnas devices runner onnxruntime-android-VERSION.aar --abi arm64-v8a" in told
+
+
+def test_what_a_runner_is_built_from(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_shelf: Path
+) -> None:
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_HOME", "ANDROID_SDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "no.aar").write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"no\.aar is no package of onnxruntime"):
+        runners.build(tmp_path / "no.aar", cc="gcc")
+    with pytest.raises(UsageError, match=r"holds no onnxruntime_c_api\.h"):
+        runners.build(tmp_path, cc="gcc")
+    (tmp_path / "headers").symlink_to(package / "include")
+    with pytest.raises(UsageError, match=r"no libonnxruntime\.so for arm64-v8a"):
+        runners.build(tmp_path, cc="gcc")
+    with pytest.raises(DeviceUnavailableError, match=r"ANDROID_NDK_HOME.*--ndk FOLDER"):
+        runners.build(package)
+    with pytest.raises(DeviceUnavailableError, match="holds no toolchains"):
+        runners.build(package, ndk=tmp_path)
+    with pytest.raises(UsageError, match=r"--abi is 'arm9'.*arm64-v8a"):
+        runners.build(package, "arm9")
+    with pytest.raises(DeviceUnavailableError, match="'no-cc', which is no program"):
+        runners.build(package, cc="no-cc")
+    monkeypatch.setattr(runners, "FLAGS", ("-include", "no.h"))
+    with pytest.raises(HwnasError, match=r"does not compile: .*no\.h: No such file"):
+        runners.build(package, cc="gcc")
+    assert not (own_shelf / "runners" / "arm64-v8a").exists()
+    # An NDK names its compilers like this; the one here compiles for this machine.
+    monkeypatch.undo()
+    monkeypatch.setenv("HWNAS_HOME", str(own_shelf))
+    monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
+    bin = tmp_path / "ndk" / "27.0" / "toolchains/llvm/prebuilt/linux-x86_64/bin"
+    bin.mkdir(parents=True)
+    (bin / "x86_64-linux-android24-clang").symlink_to(shutil.which("gcc") or "")
+    assert code_of(["devices", "runner", str(package), "--abi", "x86_64"]) == 0
+    made = own_shelf / "runners" / "x86_64"
+    assert {path.name for path in made.iterdir()} == {"hwnas-runner", "libonnxruntime.so.1"}
+    told = subprocess.run(
+        [made / "hwnas-runner", "--environment"],
+        env={"LD_LIBRARY_PATH": str(made)},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert parse(told, FarEnvironment).runtime == f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_options_that_the_runner_does_not_take(built: Path, tmp_path: Path) -> None:
+    def answer(*words: str) -> tuple[int, Answer]:
+        done = subprocess.run(
+            [built / "hwnas-runner", "--model", "m", "--out", 'a"\n.json', *words],
+            cwd=tmp_path,
+            env={"LD_LIBRARY_PATH": str(built)},
+            capture_output=True,
+        )
+        return done.returncode, parse((tmp_path / 'a"\n.json').read_bytes(), Answer)
+
+    (tmp_path / "m").write_bytes(b'no model\x80"\\')
+    for words, code, kind, message in (
+        (("--thread", "1"), 2, "usage", "no option --thread"),
+        (("--threads",), 2, "usage", "--threads needs a value"),
+        (("--threads", "0"), 2, "usage", "--threads is '0'"),
+        (("--threads", "nan"), 2, "usage", "--threads is 'nan'"),
+        (("--cores", "1-"), 2, "usage", "--cores is '1-'"),
+        (("--cores", "4,"), 2, "usage", "--cores is '4,'"),
+        (("--provider", 'x"\n\x1b\\'), 2, "usage", "--provider is 'x\"\n\x1b\\'"),
+        (("--cores", "1023"), 1, "run", "does not let it run on the cores 1023"),
+        ((), 1, "load", "Protobuf parsing failed"),
+        (("--inputs", "none"), 1, "load", ""),
+    ):
+        found, told = answer(*words)
+        assert told.error is not None
+        assert (found, told.error.kind) == (code, kind)
+        assert message in told.error.message
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "lock", 'a"\n.json'}
+
+
+def test_a_profile_goes_on_where_the_cable_was_pulled(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "SENTINEL", "mobilenetv2-0.5")
+    monkeypatch.setattr(session, "DRIFT", math.inf)
+    monkeypatch.setattr(session, "VISITS", 1)
+    monkeypatch.setattr(
+        "hwnas.workflows.profile.drawn", lambda seed, device, whole: small_samples()
+    )
+    runs = itertools.count()
+
+    def hook() -> None:
+        if next(runs) == 200:
+            phone.hook = None
+            raise DeviceLostError("the cable is pulled")
+
+    phone.hook = hook
+    words = ["profile", "--device", f"adb:{phone.serial}", "--networks", "8", "--name", "mine"]
+    assert code_of(words) == 4
+    assert "went away" in (told := capsys.readouterr().err) and "--resume" in told
+    journal = shelf.user_shelf("profiles") / "mine.journal"
+    kept = journal.read_text().count('"network"')
+    assert kept >= 1
+    plug_in(phone)
+    assert code_of([*words, "--resume"]) == 0
+    assert "8 networks" in capsys.readouterr().out
+    assert code_of(["search", "--device", "mine", "--budget", "latency=50ms"]) == 0
