@@ -41,6 +41,7 @@ from hwnas.lowering.weights import filler
 from hwnas.profiling import session
 from hwnas.profiling.profile import match
 from hwnas.store import shelf
+from hwnas.workflows.profile import Plan, device_of
 
 HERE = Path(__file__).parent
 PARTS = os.environ.get("HWNAS_TEST_ONNXRUNTIME", "")
@@ -519,6 +520,13 @@ def test_serial_numbers_are_words(
     spec = registry.described(f"adb:{evil}/cpu")
     assert spec.name == shelf.check_name(spec.name)
     assert "\x1b" not in adb.missing("A\x1b[2J")
+
+
+def test_a_phone_may_take_the_name_of_one_that_is_only_predicted() -> None:
+    plan = Plan("adb:A1", name="pixel2-cpu-fp32", threads=64)  # more than this machine has
+    assert device_of(plan).connection == "adb:A1"
+    with pytest.raises(UsageError, match="'cpu' is known as 'cpu'; give another --name"):
+        device_of(Plan("adb:A1", name="cpu"))
 
 
 def test_a_serial_number_from_the_environment(

@@ -54,6 +54,12 @@ def command(
         seconds,
         detector=parse(detector) if detector else None,
     )
+    cooled = document.get("cool_down")
+    if cooled and not cooled["reached"]:
+        say(
+            f"the device waited {format_seconds(cooled['waited_s'])} and did not cool down as far "
+            "as it was to: its clocks may be lowered."
+        )
     advice = document.get("clocks", {}).get("advice", "")
     if advice:
         say(advice)

@@ -182,8 +182,12 @@ def device_of(plan: Plan) -> DeviceSpec:
         if new != old
     ]
     name = shelf.check_name(plan.name) if plan.name else "-".join(parts)
-    if name in spec.names():
+    if name in spec.names() and spec.load(name).connection:
         known = spec.load(name)
+        if known.connection != like.connection:
+            raise UsageError(
+                f"the device '{name}' is known as '{known.connection}'; give another --name."
+            )
         asked = (changed.threads, changed.precision, changed.optimization)
         unchanged = (plan.threads, plan.precision, plan.optimization) == (None, None, None)
         if unchanged or asked == (known.threads, known.precision, known.optimization):
