@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_devices import MadeUpDevice, small_samples
 
 from hwnas.architecture import lower, spaces, zoo
 from hwnas.devices import spec
-from hwnas.devices.measurement import KernelTiming, Measurement, Pace
+from hwnas.devices.measurement import Measurement, Pace
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.errors import HwnasError, TooNoisyError, UsageError
 from hwnas.latency.fitting import adding_up
@@ -175,53 +176,8 @@ def test_kernels_add_up_to_their_network() -> None:
     assert np.abs(found / true - 1).mean() < 0.01
 
 
-class MadeUpDevice:
-    """Answers at once: every kernel takes a microsecond per thousand weights."""
-
-    resource = "made-up"
-    tells_kernels = True
-
-    def __init__(self, slow_spells: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        self.spell = 0
-        self.slow = slow_spells
-        self.calls = 0
-
-    def profile(self, model: bytes, *, seconds: float = 0.1):
-        import onnx
-
-        self.calls += 1
-        graph = onnx.load_from_string(model).graph
-        weights = {t.name: int(np.prod(t.dims)) for t in graph.initializer}
-        shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.output}
-        timings = [
-            KernelTiming(
-                n.name, n.op_type, (1, 8, 8, 8), (weights.get(f"{n.name}.weight", 0) / 1e9,)
-            )
-            for n in graph.node
-            if n.op_type in ("Conv", "AveragePool")
-        ]
-        timings += [
-            KernelTiming(f"reorder_{name}", "ReorderOutput", tuple(shape), (1e-6,))
-            for name, shape in shapes.items()
-        ]
-        total = sum(t.seconds for t in timings) + 1e-5
-        return timings, Measurement((total,), (total,))
-
-    def measure(self, model: bytes, *, least_runs=10, least_s=1.0, most_s=60.0) -> Measurement:
-        self.spell += 1
-        took = 2.0 if self.spell in self.slow else 1.0
-        return Measurement((took,), (took,))
-
-
 class StopError(Exception):
     pass
-
-
-def small_samples():
-    space = spaces.load("mobile")
-    rng = np.random.default_rng(0)
-    while True:
-        yield Sample(space.decode(space.sample(rng)), (64, 64), 1)
 
 
 def test_an_interrupted_profile_loses_nothing(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_cluster import LOOPBACK, two_nodes
 
 from hwnas.cli import main
 from hwnas.errors import HwnasError, InfeasibleError, UsageError
@@ -283,44 +283,20 @@ def test_a_sweep_may_be_over_whole_detectors(tmp_path: Path) -> None:
     assert "(the whole detector)" in swept.stderr
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps Ray on the loopback address
-    }
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("two_ray_nodes.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | environment,
-    )
-    yield process
-    process.communicate(timeout=60)
-
-
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
-def test_a_killed_ray_node_does_not_change_the_results(
-    cluster: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_a_killed_ray_node_does_not_change_the_results(tmp_path: Path) -> None:
     spec = specify(tmp_path, '"flops=1G"', "0, 1, 2", iterations=40_000)
-    assert cluster.stdin is not None
-    assert cluster.stdout is not None
-    address = cluster.stdout.readline().strip()
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "hwnas", "sweep", spec, "--ray", address, "--out", "ray"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
-    )
-    cluster.stdin.write("kill\n")
-    cluster.stdin.flush()
-    assert cluster.stdout.readline() == "killed\n"
-    _, told = sweep.communicate(timeout=120)
+    with two_nodes() as (address, kill):
+        sweep = subprocess.Popen(
+            [sys.executable, "-m", "hwnas", "sweep", spec, "--ray", address, "--out", "ray"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | LOOPBACK,
+        )
+        kill()
+        _, told = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, told
     records = (tmp_path / "ray/journal.jsonl").read_text().splitlines()[1:]
     assert len(records) == 3

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arguments import json_option
+from .farm import profile_farm
+from .profile_text import predictor_text, told
 from .progress import Bar
 from .render import emit
 from .tables import (
@@ -49,7 +51,29 @@ if TYPE_CHECKING:
     help="onnxruntime's graph optimisation; by default the device's.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses the networks.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted profile.")
+@click.option(
+    "--devices",
+    type=click.Path(path_type=Path),
+    metavar="FARM.toml",
+    help="Measure many devices at once; docs/farm.md shows the file.",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="With --devices: on a Ray cluster, HOST:PORT, auto (the one running here) or local.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="With --devices: the folder to make.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[FOLDER]",
+    help="Go on with an interrupted profile, or with the folder of --devices.",
+)
 @table_options
 @json_option
 def command(
@@ -61,7 +85,10 @@ def command(
     threads: int | None,
     optimization: str | None,
     seed: int,
-    resume: bool,
+    devices: Path | None,
+    ray: str | None,
+    out: Path | None,
+    resume: str | None,
     import_: Path | None,
     export: Path | None,
     as_json: bool,
@@ -69,9 +96,16 @@ def command(
 ) -> None:
     """Measure networks on a device, fit its predictor, and say how good it is.
 
+    With --devices, measure on many devices at once, and share the work among those of one kind.
     With --import, fit the predictor to a table of measured kernels instead; with --export, write
     a profile as such a table. docs/tables.md shows the formats.
     """
+    if devices or resume:
+        if device or import_ or export:
+            raise click.UsageError("--devices, --resume FOLDER and --device exclude each other.")
+        profile_farm(devices, Path(resume) if resume else None, ray, out, minutes, as_json)
+        return
+    refuse_options(("ray", "out"), "--devices FARM.toml or --resume FOLDER")
     if import_ and export:
         raise click.UsageError("give --import or --export, not both.")
     exchange = {name: options[name] for name in EXCHANGING}
@@ -89,7 +123,8 @@ def command(
     refuse_options((*IMPORTING[2:], *EXCHANGING), "--import FILE or --export FILE")
     if not device:
         raise click.UsageError(
-            "say what to measure: --device cpu; or --import FILE to fit a predictor to a table."
+            "say what to measure: --device cpu, or --devices FARM.toml; or --import FILE to fit a "
+            "predictor to a table."
         )
     from ..workflows.profile import Plan, profile
 
@@ -103,7 +138,7 @@ def command(
         networks,
         from_,
         seed,
-        resume,
+        resume is not None,
     )
     with Bar("s") as bar:
 
@@ -112,25 +147,5 @@ def command(
             bar.show(round(spent_s), round(60 * minutes), f"{step.networks} networks")
 
         _, document = profile(plan, report=report)
-    text = (
-        f"{document['networks']} networks, {document['kernels']:,} kernels "
-        f"in {document['elapsed_s']:.0f} s"
-    )
-    for told, which in (
-        (document["accuracy"], ""),
-        (document["accuracy_calm"], " calmly measured"),
-    ):
-        if told is not None:
-            text += (
-                f"\non {told['networks']}{which} networks held out: MAPE {told['mape']:.2%}, "
-                f"within 5 % {told['within_5']:.1%}, within 10 % {told['within_10']:.1%}"
-            )
-    text += f"\npredictor written to {document['predictor']}"
-    if document["adapted_from"]:
-        text += f"\nadapted from {document['adapted_from']}; its intervals rest on these networks"
-    if document["contended_networks"] or document["networks_left_out"]:
-        text += (
-            f"\nthe machine was busy during {document['contended_networks']} networks (their CPU "
-            f"time counts); {document['networks_left_out']} were left out or measured again"
-        )
-    emit(document, text, as_json)
+    took = f"in {document['elapsed_s']:.0f} s"
+    emit(document, f"{told(document, took)}\n{predictor_text(document)}", as_json)

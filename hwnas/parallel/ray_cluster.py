@@ -79,7 +79,7 @@ class RayCluster:
                 warnings.simplefilter("ignore")
                 ray.init(
                     address=self.address,
-                    include_dashboard=False if self.address == "local" else None,
+                    **self.options(),
                     runtime_env={"env_vars": passed},
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -92,6 +92,10 @@ class RayCluster:
             ) from None
         self._remote = ray.remote(num_cpus=1, max_retries=0)(execute)
         return self
+
+    def options(self) -> dict[str, Any]:
+        """Return what a cluster is started with here, where it is."""
+        return {"include_dashboard": False if self.address == "local" else None}
 
     def __exit__(
         self,

@@ -30,6 +30,7 @@ from ..store.journal import Journal
 from .problem import Question, Request
 from .runs import environment
 from .search import Settings, search
+from .specification import check_new
 from .sweep_spec import Search, SweepSpec, Understood, convert, understand
 
 SCHEMA = "hwnas.sweep-result/1"
@@ -59,14 +60,7 @@ def sweep(
         DeviceUnavailableError: the backend's cluster does not answer.
     """
     understood = _understood(spec, announce)
-    if out.exists():
-        unfinished = (out / "spec.json").exists() and not (out / "sweep.json").exists()
-        hint = (
-            f"It holds an unfinished sweep: go on with 'hwnas sweep --resume {out}'."
-            if unfinished
-            else "Choose another folder with --out."
-        )
-        raise UsageError(f"{out} exists already. {hint}")
+    check_new(out, "sweep.json", "sweep", "hwnas sweep")
     with backend:
         document = {**spec.document(), "inputs": _inputs(understood), "environment": environment()}
         write_atomic(out / "spec.json", json.dumps(document, indent=2) + "\n")

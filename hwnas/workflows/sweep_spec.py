@@ -14,12 +14,13 @@ import msgspec
 
 from .. import __version__
 from ..architecture import spaces
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError
 from ..store import shelf
 from ..store.files import read_toml
 from ..units import parse_resolution
 from .problem import Question, Request, read
 from .search import Settings
+from .specification import check_keys, check_schema, first_repeat
 
 SCHEMA = "hwnas.sweep/1"
 
@@ -72,8 +73,7 @@ class SweepSpec:
             values = getattr(self, axis)
             if not values:
                 raise UsageError(f"'{axis}' is empty: there is nothing to search.")
-            twice = next((v for k, v in enumerate(values) if v in values[:k]), None)
-            if twice is not None:
+            if (twice := first_repeat(values)) is not None:
                 raise UsageError(f"'{axis}' holds {twice!r} twice; leave one out.")
         self.searches()
 
@@ -125,11 +125,8 @@ def convert(document: dict[str, Any], source: str) -> SweepSpec:
     Raises:
         UsageError: it is not one; the message begins with `source`.
     """
-    data = dict(document)
-    schema = data.pop("schema", None)
-    if schema != SCHEMA:
-        raise UsageError(f"{source}: the schema is {schema!r}, expected '{SCHEMA}'.")
-    _known(data, {*_SWEPT, "search"}, source)
+    data = check_schema(document, SCHEMA, source)
+    check_keys(data, {*_SWEPT, "search"}, source)
     for axis in ("devices", "budgets"):
         if axis not in data:
             raise UsageError(f"{source}: '{axis}' is missing; give devices and budgets.")
@@ -138,7 +135,7 @@ def convert(document: dict[str, Any], source: str) -> SweepSpec:
             [entry] if isinstance(entry, str) else entry for entry in data["budgets"]
         ]
     if isinstance(data.get("search"), dict):
-        _known(data["search"], set(_OPTIONS), f"{source}: [search]")
+        check_keys(data["search"], set(_OPTIONS), f"{source}: [search]")
         data["search"] = {
             name: list(parse_resolution(str(value)))
             if name.endswith("resolution") and isinstance(value, str | int)
@@ -193,15 +190,6 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}.") from None
-
-
-def _known(table: dict[str, Any], known: set[str], place: str) -> None:
-    for key in table:
-        if key not in known:
-            raise UsageError(
-                f"{place}: unknown key '{key}'.{did_you_mean(key, known)} "
-                f"Known: {', '.join(sorted(known))}."
-            )
 
 
 def _convert(data: dict[str, Any], kind: type) -> Any:
