@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ import pytest
 from made_up_devices import small_samples
 from ray_cluster import LOOPBACK, two_nodes
 
+from hwnas import __version__
 from hwnas.cli import main
 from hwnas.parallel.tasks import Failure, Task
 from hwnas.profiling.profile import load as load_profile
 from hwnas.profiling.session import SPELL, VISITS
-from hwnas.workflows.farm import check
-from hwnas.workflows.farm_spec import Kind, convert, load, understand
+from hwnas.workflows.farm import check, slower
+from hwnas.workflows.farm_spec import FarmSpec, Kind, Unit, convert, load, understand
+from hwnas.workflows.farm_units import alike, refused, shared
 from hwnas.workflows.farm_work import Work
 
 HERE = Path(__file__).parent
@@ -169,16 +172,6 @@ def test_a_kind_that_cannot_be_reached_waits_for_the_next_time(whole: Path, tmp_
     assert written(home)[beta] == written(whole)[beta]
 
 
-def test_devices_that_are_not_alike_are_no_kind(tmp_path: Path) -> None:
-    farmed = hwnas("--devices", "lab.toml", home=tmp_path / "home", MADE_UP_RUNTIME="a2:2")
-    assert farmed.returncode == 1
-    assert (
-        "'a1' and 'a2' are not of one kind: runtime is made up 1 for the one and made up 2"
-        in farmed.stderr
-    )
-    assert (tmp_path / "home/shelf/predictors/beta").is_dir()
-
-
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 def test_a_dead_nodes_work_is_done_on_another_device_of_the_kind(
     whole: Path, tmp_path: Path
@@ -275,6 +268,7 @@ def test_a_slow_spell_counts_against_its_own_device_only() -> None:
     assert (one["sentinel_ratio"], other["sentinel_ratio"]) == (1, 1.5)
     assert (one["drift"], other["drift"]) == (pytest.approx(0.3), 0)
     assert (one["networks"], one["spells"]) == (32, 4)
+    assert slower([one, other]) == ["u2"]
 
 
 def test_enough_networks_end_the_work_wherever_they_are() -> None:
@@ -299,6 +293,52 @@ def test_time_is_counted_for_each_device() -> None:
     work.tell(answer("u2", second))
     work.ended(second, Failure("it broke"))
     assert list(work.next(1, 2)) == []
+
+
+def said(unit: str, **changes: Any) -> dict[str, Any]:
+    environment = {"runtime": "made up 1", "threads": 1, "precision": "fp32", "clock": unit}
+    return {
+        "unit": unit,
+        "host": "there",
+        "hwnas": __version__,
+        "tells_kernels": True,
+        "fusion": {"block": 8},
+        "environment": environment,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"environment": {"runtime": "made up 2"}}, "runtime is made up 1 for the one and made up"),
+        ({"fusion": {"block": 16}}, "what its runtime fuses is"),
+        ({"hwnas": "0"}, "'u2' is reached by hwnas 0 on there"),
+    ],
+)
+def test_devices_of_a_kind_are_alike(changes: dict[str, Any], message: str) -> None:
+    hellos = {"u1": said("u1"), "u2": said("u2", **changes)}
+    refusal = refused(kind(), hellos, {})
+    if message:
+        assert refusal is not None
+        assert (message in refusal.message, refusal.exit_code) == (True, 2)
+    else:
+        assert refusal is None
+    assert alike(said("u1"), said("u1")) == ""
+    assert "'u1' changed since the farm began" in alike(said("u1"), said("u1", fusion={}))
+
+
+def test_a_kind_without_devices_or_kernels_is_refused() -> None:
+    away = {unit: Failure(f"plug in {unit}.", 4) for unit in ("u1", "u2")}
+    refusal = refused(kind(), {}, away)
+    assert refusal == Failure("u1: plug in u1. u2: plug in u2.", 4)
+    assert refused(kind(), {"u2": said("u2")}, {"u1": away["u1"]}) is None
+    refusal = refused(kind(), {"u1": said("u1", tells_kernels=False)}, {})
+    assert refusal is not None
+    assert "--from" in refusal.message
+    told = shared([said(unit)["environment"] for unit in ("u1", "u2")])
+    assert (told["clock"], told["threads"]) == ("u1 or u2", 1)
 
 
 def test_how_a_farm_ends() -> None:
@@ -403,6 +443,15 @@ def _ends(
     assert "internal error" not in told
     assert out == ""
     assert [path.name for path in Path().iterdir()] == ["lab.toml"]
+
+
+def test_the_page_shows_the_example_and_every_key() -> None:
+    page = (HERE.parent / "docs/farm.md").read_text()
+    assert (HERE.parent / "examples/farm.toml").read_text() in page
+    table = page.partition("## The file")[2].partition("An unknown key")[0]
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M))))
+    keys = {field.name for kind in (FarmSpec, Unit) for field in fields(kind)}
+    assert named == keys - {"source", "device"} | {"from", "schema"}
 
 
 def test_a_file_is_read_back() -> None:

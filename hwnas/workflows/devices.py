@@ -24,7 +24,7 @@ EXTRAS = {
     "torch": ("torch", "torch modules, scores by forward passes, the device torch"),
     "openvino": ("openvino", "the device openvino"),
     "tensorrt": ("tensorrt", "engines for NVIDIA GPUs"),
-    "ray": ("ray", "sweeps on a cluster"),
+    "ray": ("ray", "sweeps and farms on a cluster"),
     "plot": ("matplotlib", "pictures"),
 }
 """Extras of hwnas: the package that each brings, and what it is for."""

@@ -206,7 +206,7 @@ def _farm(
     return {
         **document,
         "devices": devices,
-        "slower": _slower(devices),
+        "slower": slower(devices),
         "predictors": {
             entry["device"]: str(shelf.user_shelf("predictors") / entry["device"])
             for entry in entries
@@ -251,7 +251,7 @@ def _concluded(work: Work, hellos: Mapping[str, dict[str, Any]], began: datetime
     }
 
 
-def _slower(devices: Sequence[dict[str, Any]]) -> list[str]:
+def slower(devices: Sequence[dict[str, Any]]) -> list[str]:
     """Return the devices that take longer for the same network than another of their kind."""
     return [
         row["device"]

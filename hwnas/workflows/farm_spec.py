@@ -23,7 +23,16 @@ from .specification import check_keys, check_schema, first_repeat
 
 SCHEMA = "hwnas.farm/1"
 
-ALIKE = ("runtime", "precision", "threads", "optimization", "resolution", "batch")
+ALIKE = (
+    "runtime",
+    "precision",
+    "threads",
+    "optimization",
+    "cores",
+    "cool_down_c",
+    "resolution",
+    "batch",
+)
 """What devices of one kind share."""
 
 

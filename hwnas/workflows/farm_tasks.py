@@ -70,14 +70,15 @@ def spell(
     """
     spec = _read(device)
     runtime = _reached(spec)
-    samples = _drawn(seed, whole, spec)
+    known = _drawn(seed, whole, spec)
+    samples = {number: known(number) for number in numbers}
     try:
         with lease(runtime.resource, WAIT_S):
             records = list(
                 measure_spell(
                     WholeNetworks(runtime) if whole else runtime,
                     runtime.fusion(),
-                    {number: samples(number) for number in numbers},
+                    samples,
                     seconds,
                 )
             )
