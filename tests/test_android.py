@@ -95,7 +95,7 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with zipfile.ZipFile(folder / "onnxruntime.aar", "w") as package:
         for path in Path(PARTS, "headers").iterdir():
             package.write(path, f"headers/{path.name}")
-        package.write(next(Path(PARTS, "arm64").iterdir()), "jni/arm64-v8a/libonnxruntime.so")
+        package.write(next(Path(PARTS, "lib").iterdir()), "jni/arm64-v8a/libonnxruntime.so")
     root = folder / "root"
     (root / "proc").mkdir(parents=True)
     (root / "lib").symlink_to("/usr/aarch64-linux-gnu/lib")
@@ -512,7 +512,7 @@ def test_serial_numbers_are_words(
     monkeypatch.chdir(tmp_path)
     evil = "-s $(touch evil) `touch evil`; touch evil '\" && touch evil|x/../\\"
     log = stand_in(f"{evil}\tdevice\nA\x1b[2J\tdevice", "error: closed")
-    assert adb.connections() == [f"adb:{evil}"]
+    assert adb.connections() == [f"adb:{evil}/cpu"]
     told = adb.missing(evil + "/cpu")
     assert "went away: closed" in told
     assert json.loads(log.read_text().splitlines()[-1])[:3] == ["-s", evil, "shell"]

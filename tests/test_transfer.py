@@ -150,6 +150,11 @@ def test_what_cannot_be_adapted_is_refused(source: Predictor) -> None:
         transfer({"r": roofline}, samples, device="", runtime="", precision="", provenance={})
 
 
+def test_a_source_without_a_model_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(UsageError, match="'pixel2-cpu-fp32' is a roofline alone"):
+        adapting.sources("pixel2-cpu-fp32", spec.load("cpu"))
+
+
 def test_a_profile_of_whole_networks_is_adapted(source: Predictor, own_shelf: Path) -> None:
     device = dataclasses.replace(spec.load("cpu"), name="new", fusion=FUSION)
     space = spaces.load("mobile")

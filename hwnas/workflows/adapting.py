@@ -22,11 +22,18 @@ def sources(name: str, device: DeviceSpec) -> dict[str, Predictor]:
     """Return the predictors to adapt: that of one device, or, for `any`, all that may suit.
 
     Raises:
-        UsageError: there is no such predictor, or none that may suit.
+        UsageError: there is no such predictor, or none that may suit, or it has no model.
     """
     if name != ANY:
         spec.load(name)
-        return {name: load(shelf.find("predictors", name))}
+        predictor = load(shelf.find("predictors", name))
+        if not predictor.card.feature_set:
+            # Said before anything is measured for it.
+            raise UsageError(
+                f"the predictor of '{name}' is a roofline alone, from which none can be adapted; "
+                "name a device that was profiled."
+            )
+        return {name: predictor}
     found = {}
     for other, folder in shelf.entries("predictors").items():
         if other == device.name or other not in spec.names():

@@ -102,7 +102,7 @@ class AdbTransport:
 
     def remove(self, prefix: str) -> None:
         """Remove files; see `transport.Transport`."""
-        self._shell(f"cd {FOLDER} && rm -f -- {shlex.quote(prefix)}*")
+        self._shell(f"cd {FOLDER} && rm -f -- {shlex.quote(prefix)}*", check=False)
 
     def _shell(
         self, script: str, timeout_s: float = COMMAND_TIMEOUT_S, *, check: bool = True
@@ -194,7 +194,8 @@ def require_runner(transport: AdbTransport) -> str:
 def connections() -> list[str]:
     """Return the connections worth trying: each phone that is listed, whatever its state."""
     try:
-        return [f"adb:{phone.serial}" for phone in adb_tool.phones()] or ["adb"]
+        serials = [phone.serial for phone in adb_tool.phones()]
+        return [f"adb:{s}/cpu" if "/" in s else f"adb:{s}" for s in serials] or ["adb"]
     except DeviceUnavailableError:
         return ["adb"]
 
