@@ -19,12 +19,16 @@ from pathlib import Path
 import pytest
 from device_contract import DeviceContract, tiny
 from ssh_board import Board, command_lines, missing
+from test_android import LACKING
+from test_android import package as release  # noqa: F401 (a fixture)
 
 from hwnas.cli import main
 from hwnas.devices import spec
 from hwnas.devices.contract import Device
+from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.devices.registry import check, connect, described
-from hwnas.devices.remote import ssh
+from hwnas.devices.remote import runners, ssh
+from hwnas.devices.remote.device import RemoteDevice
 from hwnas.devices.remote.ssh import SshTransport
 from hwnas.devices.remote.ssh_place import Place, parse
 from hwnas.devices.remote.transport import Result
@@ -372,6 +376,28 @@ def test_int8_and_threads(board: Board) -> None:
     many = device_of(Plan(board.connection, threads=4096))  # more than this machine has
     with pytest.raises(UsageError, match="--threads is 4096"):
         connect(many).environment()
+
+
+@pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
+def test_a_board_runs_the_runner_in_c_where_there_is_one(
+    board: Board, transport: SshTransport, request: pytest.FixtureRequest
+) -> None:
+    abi = f"linux-{os.uname().machine}"
+    runners.build(request.getfixturevalue("release"), abi, cc="gcc")
+    (board.home / ".hwnas" / "bin" / "python").unlink()  # none is needed
+    device = RemoteDevice(transport)
+    assert device.environment()["runner"] == "C"
+    timings, measured = device.profile(tiny(), seconds=0.0)
+    assert timings and measured.wall_s > 0
+    assert device.fusion() == OnnxRuntimeCpu().fusion()
+    sent = board.cache / "hwnas-runner"
+    before = sent.stat().st_mtime_ns
+    assert SshTransport(transport._place).runner()[-1] == "./hwnas-runner"
+    assert sent.stat().st_mtime_ns == before  # it is there already
+    sent.write_bytes(b"another version")
+    assert RemoteDevice(SshTransport(transport._place)).environment()["runner"] == "C"
+    for path in board.cache.glob("*onnxruntime*"):
+        path.unlink()
 
 
 def test_from_a_board_to_a_search(board: Board, capsys, own_shelf: Path, tmp_path: Path) -> None:

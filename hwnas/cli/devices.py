@@ -126,11 +126,11 @@ def add(
 @click.option("--cc", default="", metavar="COMMAND", help="Another C compiler for that machine.")
 @json_option
 def runner(package: Path, abi: str, ndk: Path | None, cc: str, as_json: bool) -> None:
-    """Compile what times networks on Android phones, against an onnxruntime.
+    """Compile what times networks on phones and boards, against an onnxruntime.
 
     PACKAGE is onnxruntime's Android package, onnxruntime-android-VERSION.aar, or its unpacked
-    folder; docs/android.md says where it is. The runner and its onnxruntime go to your shelf, and
-    to a phone when it is first measured.
+    folder, or a board's release; docs/android.md and docs/boards.md say where they are. The runner
+    and its onnxruntime go to your shelf, and to a phone or board when it is first measured.
     """
     from ..devices.remote import runners
 
