@@ -204,8 +204,8 @@ def test_what_a_login_prints_is_no_answer(board: Board, transport: SshTransport)
 
 
 def test_a_command_ends_with_the_time_it_has(transport: SshTransport, board: Board) -> None:
-    with pytest.raises(DeviceLostError, match=r"did not answer within 0\.5 s"):
-        transport.run(["sh", "-c", "echo $$ >pid; exec sleep 600"], 0.5)
+    with pytest.raises(DeviceLostError, match="did not answer within 2 s"):
+        transport.run(["sh", "-c", "echo $$ >pid; exec sleep 600"], 2.0)
     assert gone(int(transport.pull("pid")))
     assert transport.run(["echo", "again"], 30).stdout == b"again\n"
 
