@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ray_cluster import LOOPBACK, two_nodes
 
 from hwnas import __version__
 from hwnas.cli import main
+from hwnas.devices import spec as devices
 from hwnas.parallel.tasks import Failure, Task
 from hwnas.profiling.profile import load as load_profile
 from hwnas.profiling.session import SPELL, VISITS
@@ -376,7 +377,7 @@ TWO += ["[[device]]", 'name = "b"', 'connection = "openvino"', 'kind = "k"']
         ([*TWO, "threads = 1"], "'threads' is not given for 'a' and 1 for 'b'"),
         ([*TWO, 'precision = "int8"'], "'precision' is not given for 'a' and 'int8' for 'b'"),
         (TWO, "'a' and 'b' are not of one kind: 'runtime' is onnxruntime"),
-        ([*GOOD, *CPU, 'kind = "v100-trt-fp16"'], "another device 'v100-trt-fp16' already"),
+        ([*GOOD, *CPU, 'kind = "openvino"'], "known as 'openvino'; give another 'kind'"),
         ([*GOOD, *CPU[:2], 'connection = "v100-trt-fp16"'], "has no connection"),
         ([*GOOD, *CPU[:2], 'connection = "cpuu"'], "Did you mean 'cpu'"),
         ([*GOOD, "[[device]]", 'name = "a b"', 'connection = "cpu"'], "cannot name a device"),
@@ -450,8 +451,24 @@ def test_the_page_shows_the_example_and_every_key() -> None:
     assert (HERE.parent / "examples/farm.toml").read_text() in page
     table = page.partition("## The file")[2].partition("An unknown key")[0]
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M))))
-    keys = {field.name for kind in (FarmSpec, Unit) for field in fields(kind)}
+    keys = {field.name for kind in (FarmSpec, Unit) for field in dataclasses.fields(kind)}
     assert named == keys - {"source", "device"} | {"from", "schema"}
+
+
+def test_a_kind_stays_reached_as_it_was() -> None:
+    tables: list[dict[str, str]] = []
+    data = {"schema": "hwnas.farm/1", "device": tables}
+    for name in ("a", "b"):
+        like = dataclasses.replace(devices.load("cpu"), name=name, connection=f"ssh://{name}")
+        devices.save(like)
+        tables.append({"name": f"unit-{name}", "connection": name, "kind": "board"})
+    (first,) = understand(convert(data, "here"))
+    assert first.device.connection == "ssh://a"
+    devices.save(first.device)
+    tables.reverse()
+    (again,) = understand(convert(data, "here"))
+    assert again.device == first.device
+    assert [unit.connection for unit in again.units.values()] == ["ssh://b", "ssh://a"]
 
 
 def test_a_file_is_read_back() -> None:

@@ -207,17 +207,14 @@ def understand(farm: FarmSpec) -> list[Kind]:
                         f"'{units[0].name}' and '{unit.name}' are not of one kind: '{key}' is "
                         f"{one} for the one and {other} for the other."
                     )
-        connections = [like.connection for like in likes]
-        if kind in devices.names() and devices.load(kind).connection not in connections:
-            raise UsageError(
-                f"there is another device '{kind}' already, which is reached in another way; give "
-                "the kind another name."
-            )
+        # A kind that was profiled before stays reached as it was, whichever unit comes first now.
+        known = devices.load(kind).connection if kind in devices.names() else ""
+        first = next((i for i, like in enumerate(likes) if like.connection == known), 0)
+        plan = replace(plan, connection=units[first].connection)
         try:
             device = device_of(plan)
         except UsageError as error:
             raise UsageError(_of_file(error)) from None
-        device = replace(device, connection=connections[0])
         found.append(
             Kind(
                 plan,
@@ -270,4 +267,5 @@ def _shown(value: object) -> str:
 
 def _of_file(error: UsageError) -> str:
     """Return an error about options of the command line as one about keys of the file."""
-    return re.sub(r"--(\w+)", r"'\1'", str(error))
+    text = str(error).replace("--name", "'kind'")
+    return re.sub(r"--(\w+)", r"'\1'", text)
