@@ -227,9 +227,10 @@ def kind(units: int = 2, networks: int | None = None, minutes: float = 1.0) -> K
 
 
 def answer(unit: str, task: Task, sentinel_s: float = 1.0, contended: bool = False) -> Any:
-    one = {"least_s": 1.0, "median_s": 1.0, "contended": contended, "kernels": []}
+    one = {"architecture": None, "resolution": [64, 64], "batch": 1, "kernels": []}
+    one |= {"least_s": 1.0, "median_s": 1.0, "contended": contended}
     records = [
-        {"network": {**one, "of": number}, "number": number, "seconds": 1.0}
+        {"network": {**one, "probe": str(number)}, "number": number, "seconds": 1.0}
         for number in task.arguments["numbers"]
     ]
     sentinel = {"sentinel_s": sentinel_s, "seconds": 1.0}
@@ -281,8 +282,12 @@ def test_enough_networks_end_the_work_wherever_they_are() -> None:
         work.ended(task, None)
         assert list(work.next(1, 3)) == []
     assert work.complete
+    # What another one had begun beyond that changes nothing.
     work.tell(answer("u2", Task("late", "f", {"numbers": list(range(16, 24))})))
     assert work.networks == 24
+    measured = work.measured({})
+    assert [network.probe for network in measured.networks] == [str(i) for i in range(12)]
+    assert measured.count == 12
 
 
 def test_time_is_counted_for_each_device() -> None:
@@ -417,6 +422,7 @@ def test_bad_files_get_one_clear_message(
         (["--device", "cpu", "--ray", "auto"], 2, "--ray goes with --devices"),
         (["--resume", "nothing"], 2, "not the folder of a farm"),
         (["--resume"], 2, "say what to measure"),
+        (["--resume", "--device", "cpuu"], 2, "Did you mean 'cpu'"),
     ],
 )
 def test_bad_arguments_get_one_clear_message(
