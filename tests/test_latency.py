@@ -24,6 +24,7 @@ from hwnas.latency.regressors import Trees
 from hwnas.lowering.kernels import Fusion, Kernel, fuse
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
+from hwnas.workflows.profiled import LEARNED
 
 V100 = [f"v100-trt-{precision}" for precision in ("fp16", "fp32", "int8")]
 
@@ -82,6 +83,28 @@ def test_a_fit_learns_a_device(made_up: Predictor) -> None:
     overhead = made_up.card.overhead
     assert overhead.scale == pytest.approx(1.1, rel=0.05)
     assert made_up.card.accuracy["held-out networks"]["mape"] < 0.02
+
+
+def test_a_few_odd_rows_do_not_speak_for_larger_ones_of_their_class() -> None:
+    """Classifiers wait for their weights; a transformer's products are no slower for it."""
+    kernels, seconds = synthetic(1000)
+    odd = [conv(320, out, 1, op="matmul") for out in (10, 100, 1000, 1000)]
+    slow = 10 * from_kernels(odd).macs / 50e9 + 5e-6
+    predictor = fit(
+        from_kernels([*kernels, *odd]),
+        np.concatenate([seconds, slow]),
+        device="made-up",
+        runtime="arithmetic",
+        precision="fp32",
+        feature_set="cpu",
+        bytes_per_value=4.0,
+        provenance={},
+        regressor=LEARNED,
+    )
+    large = from_kernels([conv(384, 1536, 14, op="matmul"), conv(192, 768, 28, op="matmul")])
+    truth = large.macs / 50e9 + 5e-6
+    assert predictor.seconds(large) == pytest.approx(truth, rel=0.5)
+    assert np.abs(np.log(predictor.seconds(from_kernels(odd)) / slow)).max() < 0.7
 
 
 def test_intervals_cover_what_they_state() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from hwnas.errors import DeviceUnavailableError
 from hwnas.latency.predictor import session
-from hwnas.latency.regressors import Mlp
+from hwnas.latency.regressors import Blend, Mlp, Radial, Trees
 from hwnas.latency.regressors.base import INPUT, OUTPUT
+from hwnas.latency.regressors.radial import pivots
 
 SMALL = Mlp(width=24, layers=2, members=2, epochs=12, batch=128)
 
@@ -145,3 +146,54 @@ def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(DeviceUnavailableError, match=r"hwnas\[torch\]"):
         SMALL.fit(*table(300), None)
+
+
+def test_radial_functions_learn_from_few_rows_what_is_smooth() -> None:
+    features, target = table(500, seed=1)
+    few = table(60)
+    errors = [
+        np.sqrt(np.mean((answers(learned.fit(*few, None), features) - target) ** 2))
+        for learned in (Radial(ridge=0.01), Trees(100, 15, 0.1, 5))
+    ]
+    assert errors[0] < 0.2 * target.std()
+    assert errors[0] < errors[1] / 2
+
+
+def test_radial_functions_end_where_the_rows_do() -> None:
+    features, target = table(400)
+    model = Radial().fit(features, target, None)
+    beyond = features.copy()
+    beyond[:, 0] = 100
+    beyond[:, 4] = -5  # never varied
+    edge = features.copy()
+    edge[:, 0] = features[:, 0].max()
+    assert np.array_equal(answers(model, beyond), answers(model, edge))
+
+
+def test_rows_weigh_as_often_as_they_are_there() -> None:
+    features, target = table(50)
+    twice = np.repeat([1, 3], 25)
+    repeated = Radial().fit(np.repeat(features, twice, 0), np.repeat(target, twice), None)
+    weighted = Radial(ridge=0.15).fit(features, target, twice.astype(float))
+    # Half as many rows: the same ridge against the same weight in all, mean and spread apart.
+    difference = answers(repeated, features) - answers(weighted, features)
+    assert np.abs(difference).max() < 0.1 * target.std()
+
+
+def test_centres_tell_rare_rows_too() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([0.05 * rng.standard_normal((500, 3)), [[4, 0, 0], [0, 4, 0]]])
+    chosen = pivots(rows, np.ones(502), 6)
+    assert len(set(chosen.tolist())) == 6
+    assert {500, 501} <= set(chosen.tolist())
+    assert len(pivots(rows[:4], np.ones(4), 6)) == 4
+
+
+def test_a_blend_answers_the_mean() -> None:
+    few = table(200)
+    members = (Radial(), Trees(30, 8, 0.1, 5))
+    features, _ = table(100, seed=2)
+    each = [answers(member.fit(*few, None), features) for member in members]
+    assert answers(Blend(members).fit(*few, None), features) == pytest.approx(
+        np.mean(each, axis=0), abs=1e-5
+    )

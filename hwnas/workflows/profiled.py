@@ -15,7 +15,7 @@ from ..errors import HwnasError, TooNoisyError
 from ..latency.columns import from_kernels
 from ..latency.fitting import Networks, adding_up, fit, sequence_of
 from ..latency.predictor import Predictor
-from ..latency.regressors import Trees
+from ..latency.regressors import Blend, Radial, Trees
 from ..lowering.kernels import Kernel
 from ..profiling.profile import NetworkRecord, Profile
 from ..store import shelf
@@ -24,8 +24,8 @@ from . import adapting
 LEAST_NETWORKS = 8
 """Networks below which no predictor is fitted."""
 
-CPU_TREES = Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5)
-"""What learns the residual of a processor's kernels."""
+LEARNED = Blend((Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5), Radial()))
+"""What learns the residual of a processor's kernels: one learns from few, the other from many."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
-        regressor=CPU_TREES,
+        regressor=LEARNED,
     )
 
 
