@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -29,14 +30,13 @@ from hwnas.lowering.kernels import Fusion, Kernel, fuse
 from hwnas.lowering.onnx_reader import of_model, read
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
-from hwnas.profiling.probes import BLOCKS, probe, probes
+from hwnas.profiling.probes import KINDS, probe, probes
 from hwnas.profiling.profile import EXECUTED, from_record, match_graph, to_record
 from hwnas.profiling.session import Sample, _measure
 from hwnas.workflows.predict import load_predictor, predict
 
 FUSION = OnnxRuntimeCpu().fusion()
 SAME = {"scale": "mul", "shift": "add", "reorder_plain": "reorder_output"}
-KINDS = (*BLOCKS, "transformer", "pyramid", "head")
 
 
 class Model:
@@ -399,6 +399,16 @@ def test_a_measured_probe_has_a_time_for_every_kernel(kind: str) -> None:
     kernels = match_graph(graph, FUSION, timings)
     assert sorted(str(k) for k, _ in kernels) == sorted(map(str, fuse(graph, FUSION)))
     assert "other" not in {CLASSES[kind_of(kernel)] for kernel, _ in kernels}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_probes_run_every_class_of_kernel(seed: int) -> None:
+    first = itertools.islice(probes(np.random.default_rng(seed)), 5)
+    kernels = [kernel for _, graph in first for kernel in fuse(graph, FUSION)]
+    # Pools are in the networks of the search spaces, and no known operator is `other`.
+    assert {CLASSES[kind_of(k)] for k in kernels} >= set(CLASSES) - {"pool", "other"}
+    products = [k for k in kernels if CLASSES[kind_of(k)] == "matmul"]
+    assert {k.in_size[0] * k.in_size[1] > 1 for k in products} == {True, False}
 
 
 def test_a_probe_is_kept_as_a_record() -> None:

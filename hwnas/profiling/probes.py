@@ -24,11 +24,10 @@ Block: TypeAlias = Callable[[GraphBuilder, Tensor, int, int, Rng], Tensor]
 
 
 def probes(rng: Rng, *, most_flops: float = FLOPS[1]) -> Iterator[tuple[str, Graph]]:
-    """Yield named networks without end."""
+    """Yield named networks without end, one of each of `KINDS` in turn."""
     number = 0
-    kinds = (*BLOCKS, "transformer", "pyramid", "head")
     while True:
-        kind = kinds[number % len(kinds)]
+        kind = KINDS[number % len(KINDS)]
         graph = probe(kind, rng)
         if FLOPS[0] <= flops(graph) + _products(graph) <= most_flops:
             yield f"probe-{kind}-{number}", graph
@@ -36,7 +35,7 @@ def probes(rng: Rng, *, most_flops: float = FLOPS[1]) -> Iterator[tuple[str, Gra
 
 
 def probe(kind: str, rng: Rng) -> Graph:
-    """Return a random network of one kind: of BLOCKS, `transformer`, `pyramid` or `head`."""
+    """Return a random network of one of `KINDS`."""
     side = int(rng.choice(SIZES))
     size = (side, side if rng.random() < 0.8 else int(rng.choice(SIZES)))
     b = GraphBuilder(3, size)
@@ -191,6 +190,12 @@ BLOCKS: dict[str, Block] = {
     "bottleneck": _bottleneck,
     "branched": _branched,
 }
+
+KINDS = (
+    *("transformer", "grouped", "shuffled", "pyramid", "inverted"),
+    *("head", "branched", "basic", "bottleneck"),
+)
+"""Kinds of probes: BLOCKS and three more. The first five run every class of kernel between them."""
 
 
 def _pyramid(b: GraphBuilder, rng: Rng) -> None:
