@@ -79,7 +79,14 @@ Host *
   IdentitiesOnly yes
   UserKnownHostsFile {folder}/known_hosts
   GlobalKnownHostsFile none
+  ControlMaster auto
+  ControlPersist 60
+  ControlPath {folder}/own-%C
+  RequestTTY yes
+  VisualHostKey yes
+  LogLevel QUIET
 """
+"""What stands in people's configurations, comforts that hwnas must not take over among it."""
 
 
 class Board:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -187,10 +188,18 @@ def test_files_come_back_as_they_went(transport: SshTransport, board: Board) -> 
     assert transport.pull("some-empty") == b""
     assert (board.cache.stat().st_mode & 0o777) == 0o700
     transport.push(b"other", "other")
+    for name in ("run-old", "part-old", "run-new"):
+        transport.push(b"left behind", name)
+        if "old" in name:
+            os.utime(board.cache / name, (0, 0))
     transport.remove("some-")
     with pytest.raises(FileNotFoundError):
         transport.pull("some-file")
     assert transport.pull("other") == b"other"
+    SshTransport(transport._place).run(["true"], 30)
+    left = {path.name for path in board.cache.iterdir() if path.name.endswith(("old", "new"))}
+    assert left == {"run-new"}
+    transport.remove("run-new")
 
 
 def test_what_a_login_prints_is_no_answer(board: Board, transport: SshTransport) -> None:
@@ -302,12 +311,16 @@ def test_the_python_of_a_board_without_a_venv(board: Board, tmp_path: Path) -> N
     assert "it has no python3: ssh -p" in unreachable(board.connection)
 
 
-def test_a_full_disk(board: Board, transport: SshTransport) -> None:
-    transport.run(["ln", "-s", "/dev/full", "full.part"], 30)
-    with pytest.raises(DeviceUnavailableError, match=r"does not store.*No space left.*df -h") as e:
-        transport.push(bytes(1_000_000), "full")
-    assert e.value.exit_code == 4
-    assert not list(board.cache.glob("full*"))
+def test_a_full_disk(
+    board: Board, transport: SshTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport.run(["ln", "-s", "/dev/full", "part-full"], 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(secrets, "token_hex", lambda size: "full")
+        with pytest.raises(DeviceUnavailableError, match=r"does not store.*No space left") as e:
+            transport.push(bytes(1_000_000), "full")
+    assert e.value.exit_code == 4 and "df -h" in str(e.value)
+    assert not list(board.cache.glob("*full"))
     shutil.rmtree(board.cache)
     board.cache.write_text("in the way")
     try:
@@ -322,12 +335,13 @@ def test_a_full_disk(board: Board, transport: SshTransport) -> None:
     [
         ("echo This account is not available.; exit 1", "This account is not available"),
         ("printf '\\033]0;owned\\007\\033[2J\\n' >&2; exit 3", r"\]0;owned \[2J"),
-        ("exit 0", "it does not say why"),
+        ("exit 0", "Authorized use only"),
         ("printf '%s\\n' \"$SSH_ORIGINAL_COMMAND\"", "cannot be used|cannot be reached"),
     ],
 )
 def test_a_login_that_runs_no_scripts(board: Board, command: str, message: str) -> None:
-    board.restart(f"ForceCommand {command}")
+    (board.folder / "banner").write_text("Authorized use only.\n")
+    board.restart(f"Banner {board.folder}/banner", f"ForceCommand {command}")
     assert re.search(message, unreachable(board.connection))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,9 +29,9 @@ ABSENT = 44
 NO_PYTHON, NO_ONNXRUNTIME = 45, 46
 
 PUSH = """
-cd "$1" && cat >"$2.part" && [ "$(wc -c <"$2.part")" -eq "$3" ] && mv -f "$2.part" "$2" && exit
+cd "$1" && cat >"$4" && [ "$(wc -c <"$4")" -eq "$3" ] && mv -f "$4" "$2" && exit
 code=$?
-rm -f "$2.part"
+rm -f "$4"
 exit "$code"
 """
 """A connection that breaks ends the input as well, so what came is counted."""
@@ -113,7 +114,9 @@ class SshTransport:
         Raises:
             DeviceUnavailableError: there is no room for it.
         """
-        result = self._script(PUSH, [_checked(name), str(len(data))], data=data, timeout_s=PUSH_S)
+        part = f"part-{secrets.token_hex(8)}"  # of this client alone
+        words = [_checked(name), str(len(data)), part]
+        result = self._script(PUSH, words, data=data, timeout_s=PUSH_S)
         if result.exit_code != 0:
             raise DeviceUnavailableError(
                 f"'{self._place}' does not store a file of {len(data) / 1e6:.1f} MB: "

@@ -43,6 +43,8 @@ OPTIONS = {
     "ServerAliveCountMax": "4",
     # Models of networks that were never trained are mostly repetition: 100 MB become 3.
     "Compression": "yes",
+    # The connection ends with hwnas.
+    "ControlPersist": "no",
     # What a configuration may add for people at a terminal.
     "ClearAllForwardings": "yes",
     "ForwardAgent": "no",
@@ -50,6 +52,7 @@ OPTIONS = {
     "PermitLocalCommand": "no",
     "RemoteCommand": "none",
     "RequestTTY": "no",
+    "VisualHostKey": "no",
     "LogLevel": "INFO",
 }
 """Told to ssh before the user's own configuration, which is otherwise respected."""
@@ -60,7 +63,7 @@ SSH_FAILED = 255
 HELLO = """
 cd && folder="${XDG_CACHE_HOME:-$HOME/.cache}/hwnas" && umask 077 && mkdir -p "$folder" &&
 cd "$folder" && pwd -P && uname -m && printf '%s\\n' "$1" || exit 1
-find . -name 'run-*' -mmin +60 -exec rm -f {} + >/dev/null 2>&1
+find . \\( -name 'run-*' -o -name 'part-*' \\) -mmin +60 -exec rm -f {} + >/dev/null 2>&1
 exec cat >/dev/null
 """
 """Runs as long as the connection is wanted: until its standard input ends. What a measurement that
@@ -164,7 +167,7 @@ class Connection:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**os.environ, "LC_ALL": "C", "SSH_ASKPASS_REQUIRE": "never"},
                 bufsize=0,
             )
         except FileNotFoundError:

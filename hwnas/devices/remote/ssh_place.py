@@ -116,7 +116,8 @@ def explained(place: Place, result: Result) -> str:
     ):
         if sign in text:
             return f"{advice} ({said(result)})"
-    return said(result)
+    # What the login's shell says is more to the point than a banner before it.
+    return said(Result(result.exit_code, b"", result.stdout or result.stderr))
 
 
 def _known_as(place: Place) -> str:
