@@ -167,7 +167,9 @@ class Phone:
                         self.hook()
                     told = b"go"
                 except KeyboardInterrupt:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    main = threading.main_thread().ident
+                    assert main is not None
+                    signal.pthread_kill(main, signal.SIGINT)  # to none of the threads here
                     threading.Timer(20.0, asking.close).start()  # it runs on until it is ended
                     continue
                 except DeviceLostError as error:

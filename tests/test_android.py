@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -152,8 +153,10 @@ def phone(tool: None, shim: Path, built: Path, own_shelf: Path, tmp_path: Path) 
     phone = Phone(tmp_path, shim)
     for path in built.iterdir():  # sent in an earlier session
         shutil.copy(path, phone.folder)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     plug_in(phone)
     yield phone
+    signal.signal(signal.SIGINT, before)
     phone.close()
     subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
 
