@@ -36,6 +36,7 @@ class Phone:
         folder: what it calls FOLDER.
         properties: what `getprop` prints.
         hook: called before each run of a model; what it raises is what happens to the run.
+        xnnpack: file to write how XNNPACK was asked for, where its onnxruntime has it.
         trusted: whether it lets this machine in.
         room: bytes that its storage still takes.
     """
@@ -56,6 +57,7 @@ class Phone:
         self.room = 10**12
         self.banner = "ro.product.model=Pixel 2"
         self.hook: Callable[[], None] | None = None
+        self.xnnpack: Path | None = None
         self.scripts: list[str] = []
         self._shim = shim
         self._asked = folder / "asked"
@@ -121,8 +123,12 @@ class Phone:
             "PROPERTIES": str(properties),
             "OMP_NUM_THREADS": "1",
         }
+        if self.hook is not None or self.xnnpack is not None:
+            environment["LD_PRELOAD"] = str(self._shim)
         if self.hook is not None:
-            environment |= {"LD_PRELOAD": str(self._shim), "RUN_HOOK": str(self._asked)}
+            environment["RUN_HOOK"] = str(self._asked)
+        if self.xnnpack is not None:
+            environment["XNNPACK"] = str(self.xnnpack)
         process = subprocess.Popen(
             [shutil.which("mksh") or "sh", "-c", script.replace(FOLDER, str(self.folder))],
             cwd="/",

@@ -1,4 +1,6 @@
-/* Loaded before onnxruntime by tests: asks a socket before each run, and does as it is told. */
+/* Loaded before onnxruntime by tests. With $RUN_HOOK it asks that socket before each run, and does
+ * as it is told. With $XNNPACK it says that there is XNNPACK, and writes how it was asked for into
+ * that file. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -33,11 +35,33 @@ static OrtStatus *ORT_API_CALL asked_run(OrtSession *session, const OrtRunOption
                     outputs);
 }
 
+static OrtStatus *ORT_API_CALL providers(char ***names, int *count) {
+    static char *known[] = {"XnnpackExecutionProvider", "CPUExecutionProvider"};
+    *names = known;
+    *count = 2;
+    return NULL;
+}
+
+static OrtStatus *ORT_API_CALL append(OrtSessionOptions *options, const char *name,
+                                      const char *const *keys, const char *const *values,
+                                      size_t count) {
+    FILE *file = fopen(getenv("XNNPACK"), "w");
+    (void)options;
+    fprintf(file, "%s", name);
+    for (size_t i = 0; i < count; i++) fprintf(file, " %s=%s", keys[i], values[i]);
+    fclose(file);
+    return NULL;
+}
+
 static const OrtApi *ORT_API_CALL get(uint32_t version) {
     const OrtApi *api = real->GetApi(version);
     memcpy(&changed, api, sizeof changed);
     real_run = api->Run;
-    changed.Run = asked_run;
+    if (getenv("RUN_HOOK")) changed.Run = asked_run;
+    if (getenv("XNNPACK")) {
+        changed.GetAvailableProviders = providers;
+        changed.SessionOptionsAppendExecutionProvider = append;
+    }
     return &changed;
 }
 

@@ -291,6 +291,17 @@ class TestPhone(DeviceContract):
         with pytest.raises(DeviceUnavailableError, match=r"has no Xnnpack.*only.*CPUExecution"):
             device.measure(tiny())
 
+    def test_xnnpack_is_asked_for_with_its_threads(self, tmp_path: Path) -> None:
+        self.phone.xnnpack = tmp_path / "asked-for"
+        connection = f"adb:{self.phone.serial}/xnnpack"
+        threads = min(2, len(os.sched_getaffinity(0)))
+        spec = dataclasses.replace(registry.described(connection), threads=threads)
+        device = registry.connect(spec)
+        assert device.environment()["provider"] == "XnnpackExecutionProvider"
+        kernels, measured = device.profile(tiny(), seconds=0.0)
+        assert (kernels, measured.threads) == ([], threads)
+        assert self.phone.xnnpack.read_text() == f"XNNPACK intra_op_num_threads={threads}"
+
     def test_sensors_and_clocks(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
         system = self.phone.folder / "sys"
