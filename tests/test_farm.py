@@ -51,6 +51,13 @@ kind = "beta"
 """
 
 
+ONE = """
+[[device]]
+name = "c1"
+connection = "made-up:c1"
+"""
+
+
 def command(*arguments: str, home: Path, **environment: str) -> dict[str, Any]:
     """Return how to run `hwnas profile` with made-up devices, in a folder and shelf of its own."""
     home.mkdir(exist_ok=True)
@@ -181,6 +188,12 @@ def test_a_dead_nodes_work_is_done_on_another_device_of_the_kind(
     nodes = [{"a1": 1, "b1": 1}, {"a2": 1}]
     paths = {"PYTHONPATH": str(HERE), "MADE_UP_PAUSE": "0.3"}
     with two_nodes(*map(json.dumps, nodes), **paths) as (address, kill):
+        alone = tmp_path / "alone"
+        alone.mkdir()
+        (alone / "c.toml").write_text(FARM.partition("[[")[0] + ONE)
+        away = hwnas("--devices", "c.toml", "--ray", address, home=alone, **LOOPBACK)
+        assert away.returncode == 4
+        assert f"""ray start --address={address} --resources='{{"c1": 1}}'""" in away.stderr
         farm = subprocess.Popen(
             **command("--devices", "lab.toml", "--ray", address, home=home, **LOOPBACK),
             stdout=subprocess.PIPE,

@@ -129,9 +129,10 @@ class RayStations(RayCluster):
 
         if not self._hosted(station):
             resources = json.dumps({station.name: 1})
+            address = self.address if ":" in self.address else "HOST:PORT"
             return (
                 f"no node of the Ray cluster has the resource '{station.name}'. On the machine "
-                f"that reaches the device: ray start --address=HOST:PORT --resources='{resources}'"
+                f"that reaches the device: ray start --address={address} --resources='{resources}'"
             )
         actor = self._actors[station.name]
         actor.started = actor.started or bool(ray.wait([actor.ready], timeout=0)[0])
