@@ -25,6 +25,7 @@ from hwnas.devices.measurement import KernelTiming, Measurement
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.devices.spec import DeviceSpec
 from hwnas.errors import DeviceLostError
+from hwnas.latency.regressors import Trees
 from hwnas.lowering.kernels import Fusion
 from hwnas.workflows import farm_work, profile, profiled
 from hwnas.workflows.farm_tasks import hello, spell
@@ -93,7 +94,7 @@ def connect(device: DeviceSpec, argument: str) -> Plugged:
 registry.KINDS["made-up"] = registry.Kind("made-up:NAME", "a made-up device", "made_up_farm")
 sys.modules["hwnas.devices.made_up_farm"] = sys.modules[__name__]
 profile.samples = lambda seed: small_samples()
-profiled.CPU_TREES = replace(profiled.CPU_TREES, count=10)  # how good they are is not the question
+profiled.LEARNED = Trees(count=10)  # how good predictors are is not the question
 farm_work.TASKS = "made_up_farm"
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ def answer(unit: str, task: Task, sentinel_s: float = 1.0, contended: bool = Fal
 def test_disturbed_networks_are_visited_again_by_whoever_is_free() -> None:
     work = Work(kind())
     first, second = work.next(1, 2)
-    assert (first.name, first.resource) == ("1.unit.1", "unit")
+    assert (first.name, first.resource) == ("1.spell.unit.1", "unit")
     assert second.arguments["numbers"] == list(range(SPELL, 2 * SPELL))
     assert list(work.next(1, 2)) == []
     for unit, contended in (("u1", True), ("u2", True), ("u1", True)):

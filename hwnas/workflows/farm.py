@@ -157,17 +157,11 @@ def _farm(
     with Journal(path / "journal.jsonl", JOURNAL) as journal:
         number = 1 + max((int(r["task"].partition(".")[0]) for r in journal.records), default=0)
         works = {kind.device.name: Work(kind) for kind in kinds}
-        hellos: dict[str, dict[str, Any]] = {}
-        for record in journal.records:
-            result = record.get("result", {})
-            if "records" in result:
-                works[result["kind"]].tell(result)
-            elif "unit" in result:
-                hellos[result["unit"]] = result
+        hellos = _known(journal, works)
         # A kind that has all it needs does without its devices.
-        open_ = [work for work in works.values() if not work.complete]
+        unfinished = [work for work in works.values() if not work.complete]
         missing: dict[str, Failure] = {}
-        for outcome in run(_hellos(open_, number), backend, journal):
+        for outcome in run(_hellos(unfinished, number), backend, journal):
             unit = outcome.task.resource
             if outcome.failure is not None:
                 missing[unit] = outcome.failure
@@ -175,7 +169,7 @@ def _farm(
             changed = alike(hellos.setdefault(unit, outcome.result), outcome.result)
             if changed:
                 missing[unit] = Failure(changed, UsageError.exit_code)
-        for work in open_:
+        for work in unfinished:
             work.failure = refused(work.kind, hellos, missing)
             announce(told(work.kind, missing))
 
@@ -192,7 +186,7 @@ def _farm(
             report(done, spec.networks and spec.networks * len(works))
             return begin(work)
 
-        run([task for work in open_ for task in begin(work)], backend, journal, follow=follow)
+        run([task for work in unfinished for task in begin(work)], backend, journal, follow=follow)
     entries = [_concluded(work, hellos, began) for work in works.values()]
     lost = {**{unit: failure.message for unit, failure in missing.items()}, **backend.gone}
     devices = [
@@ -203,24 +197,33 @@ def _farm(
     document = {"schema": SCHEMA, "spec": spec.document(), "kinds": entries}
     write_atomic(path / "devices.csv", _csv(devices))
     write_atomic(path / "farm.json", json.dumps(document, indent=2) + "\n")
+    fitted = [entry["device"] for entry in entries if entry["status"] == "fitted"]
     return {
         **document,
         "devices": devices,
         "slower": slower(devices),
-        "predictors": {
-            entry["device"]: str(shelf.user_shelf("predictors") / entry["device"])
-            for entry in entries
-            if entry["status"] == "fitted"
-        },
+        "predictors": {name: str(shelf.user_shelf("predictors") / name) for name in fitted},
         "elapsed_s": (datetime.now(timezone.utc) - began).total_seconds(),
         "run": str(path),
     }
 
 
+def _known(journal: Journal, works: Mapping[str, Work]) -> dict[str, dict[str, Any]]:
+    """Tell the works what was measured before; return what each device first said of itself."""
+    hellos: dict[str, dict[str, Any]] = {}
+    for record in journal.records:
+        result = record.get("result", {})
+        if "records" in result:
+            works[result["kind"]].tell(result)
+        elif "unit" in result:
+            hellos.setdefault(result["unit"], result)
+    return hellos
+
+
 def _hellos(works: Sequence[Work], number: int) -> list[Task]:
     """Return tasks that reach each device, of a run of that number."""
     return [
-        Task(f"{number}.{unit}", f"{farm_work.TASKS}:hello", {}, unit)
+        Task(f"{number}.hello.{unit}", f"{farm_work.TASKS}:hello", {}, unit)
         for work in works
         for unit in work.kind.units
     ]
@@ -231,8 +234,8 @@ def _concluded(work: Work, hellos: Mapping[str, dict[str, Any]], began: datetime
     kind, failure = work.kind, work.failure
     if failure is None:
         units = [hellos[unit] for unit in kind.units if unit in hellos]
-        environment = shared([unit["environment"] for unit in units])
-        provenance = {**environment, "date": began.date().isoformat(), "seed": kind.plan.seed}
+        common = shared([unit["environment"] for unit in units])
+        provenance = {**common, "date": began.date().isoformat(), "seed": kind.plan.seed}
         device = replace(kind.device, fusion=msgspec.convert(units[0]["fusion"], Fusion))
         names = {"units": [unit["unit"] for unit in units]}
         try:
@@ -241,7 +244,7 @@ def _concluded(work: Work, hellos: Mapping[str, dict[str, Any]], began: datetime
             failure = Failure(str(error), error.exit_code)
         else:
             document.pop("schema")
-            return {**document, "status": "fitted", "environment": environment}
+            return {**document, "status": "fitted", "environment": common}
     away = failure.exit_code == DeviceUnavailableError.exit_code
     return {
         "device": kind.device.name,

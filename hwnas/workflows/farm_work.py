@@ -73,7 +73,7 @@ class Work:
             again, self._again = self._again[:SPELL], self._again[SPELL:]
             fresh = (n for n in itertools.count() if n not in self._visits and n not in flying)
             numbers = again + list(itertools.islice(fresh, SPELL - len(again)))
-            name = f"{run}.{self.kind.device.name}.{next(self._names)}"
+            name = f"{run}.spell.{self.kind.device.name}.{next(self._names)}"
             self._flying[name] = numbers
             arguments = {
                 "kind": self.kind.device.name,
