@@ -21,8 +21,9 @@ from test_onnx import executed, predicted
 
 from hwnas import costs
 from hwnas.architecture import Architecture, from_json, lower, main_path, spaces
+from hwnas.architecture.builder import GraphBuilder
 from hwnas.architecture.families import family
-from hwnas.architecture.graph import Graph, GraphBuilder
+from hwnas.architecture.graph import Graph
 from hwnas.architecture.spaces import Space
 from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.devices import spec

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from ..errors import UsageError, did_you_mean
+from .builder import GraphBuilder, Tensor
 from .families import BlockOptions, Family, family
 from .families.parts import ACTIVATIONS, GATES, SHORTCUTS
-from .graph import Channels, Graph, GraphBuilder, Size, Tensor, checked
+from .graph import Channels, Graph, Size, checked
 
 SCHEMA = "hwnas.architecture/1"
 FLOPS_RULES = ("maedet", "resnet", "mobilenetv2")

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..architecture.graph import Graph, GraphBuilder, Tensor
+from ..architecture.builder import GraphBuilder, Tensor
+from ..architecture.graph import Graph
 from ..costs import flops
 
 SIZES = (96, 128, 160, 192, 224, 224, 256, 320)

@@ -12,16 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..architecture.builder import GraphBuilder
 from ..architecture.families import family
-from ..architecture.graph import (
-    Before,
-    Channels,
-    Graph,
-    GraphBuilder,
-    Size,
-    carried_activation,
-    checked,
-)
+from ..architecture.graph import Before, Channels, Graph, Size, carried_activation, checked
 from ..architecture.spaces import RowSpace, Space
 
 

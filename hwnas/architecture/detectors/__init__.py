@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from ...errors import UsageError, did_you_mean
-from ..graph import Channels, Graph, GraphBuilder, Size, Tensor
+from ..builder import GraphBuilder, Tensor
+from ..graph import Channels, Graph, Size
 from .layers import GROUPS, Maps
 from .regions import Regions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
 
 GROUPS = 32
 """Groups of a group normalisation."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..graph import GraphBuilder, Size, Tensor
+from ..builder import GraphBuilder, Tensor
+from ..graph import Size
 
 BOXES = 1000
 """Regions of an image that a box head looks at, as mmdetection keeps them of the proposals."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
 from .layers import Maps, conv, proposals, pyramid
 from .regions import BOXES, MASKS, Regions
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import Channels, GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
+from ..graph import Channels
 from .layers import Maps, conv
 from .regions import OneStage
 

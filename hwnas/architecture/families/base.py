@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from ..graph import Channels, GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
+from ..graph import Channels
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
 from .base import BlockOptions, Family
 from .parts import shortcut, squeeze_excite
 

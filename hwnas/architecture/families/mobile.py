@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
-from ..graph import GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
 from .base import BlockOptions, Family
 from .parts import squeeze_excite
 

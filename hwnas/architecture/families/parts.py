@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import GraphBuilder, Tensor
+from ..builder import GraphBuilder, Tensor
 from .base import BlockOptions
 
 ACTIVATIONS = ("relu", "relu6", "silu", "hard_swish")

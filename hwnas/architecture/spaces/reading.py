@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from ...errors import UsageError
+from ..builder import GraphBuilder
 from ..families import families_of, family
 from ..genotype import LARGE, MAX_KERNEL, STAGES, Stem
-from ..graph import Channels, GraphBuilder
+from ..graph import Channels
 from .rows import RowSpace
 from .space import Space, reachable
 

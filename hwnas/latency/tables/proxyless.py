@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from ...architecture.builder import GraphBuilder, Tensor
 from ...architecture.families import BlockOptions
 from ...architecture.families.mobile import Mobile
-from ...architecture.graph import GraphBuilder, Size, Tensor
+from ...architecture.graph import Size
 from ...errors import UsageError
 from ...lowering.kernels import Fusion, Kernel, fuse
 from .table import (
