@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +14,9 @@ from .certificate import Certificate
 from .closing import Closing, Found
 from .dual import MOST_ROUNDS, Line, minimise
 from .narrowing import narrowed
+from .problem import AdditiveProblem
 from .relaxation import Relaxation, Values
 from .terms import Array
-
-if TYPE_CHECKING:
-    from .solver import Solver
 
 MOST_PATHS = 1_000_000
 """Partial paths after which the enumeration gives up."""
@@ -68,29 +65,29 @@ class Search:
     """One search: the best known so far, and what is left of the relaxed problem beside it.
 
     Args:
-        solver: the tables, and what earlier searches found.
+        problem: the tables, and what earlier searches found.
         limits, start, most_paths: see `Solver.solve`.
         reach: how far below the best one, relative, architectures are still of interest.
     """
 
     def __init__(
         self,
-        solver: Solver,
+        problem: AdditiveProblem,
         limits: Sequence[float] | None,
         start: Candidate | None,
         most_paths: int,
         reach: float,
     ) -> None:
         self.most_paths = most_paths
-        evaluator = solver.evaluator
-        self.evaluator, self.solver = evaluator, solver
+        evaluator = problem.evaluator
+        self.evaluator, self.problem = evaluator, problem
         self.limits = evaluator.limits if limits is None else tuple(limits)
-        constants = [evaluator.oracles[k].constant for k in solver.priced]
+        constants = [evaluator.oracles[k].constant for k in problem.priced]
         self.constants = np.array(constants)
-        self.room = np.array([self.limits[k] for k in solver.priced]) - self.constants
-        layers = min((self.limits[k] for k in solver.counted), default=np.inf)
-        self.coarse, self.fine = solver.relaxations(layers)
-        self.known = solver.lines.setdefault(layers, [])
+        self.room = np.array([self.limits[k] for k in problem.priced]) - self.constants
+        layers = min((self.limits[k] for k in problem.counted), default=np.inf)
+        self.coarse, self.fine = problem.relaxations(layers)
+        self.known = problem.lines.setdefault(layers, [])
         self.left = self.fine
         self.reach = reach
         self.solves = [0, 0]
@@ -134,7 +131,7 @@ class Search:
             bound = self.best[0] if proven else threshold
             wider *= _factor(found)
         prices = [0.0] * len(self.limits)
-        for k, price in zip(self.solver.priced, values.prices.tolist(), strict=True):
+        for k, price in zip(self.problem.priced, values.prices.tolist(), strict=True):
             prices[k] = price
         score, candidate = self.best
         return Certificate(
@@ -265,7 +262,7 @@ class Search:
     def costs(self, candidate: Candidate) -> Array:
         """Return a candidate's priced costs, without what every architecture costs."""
         costs = self.evaluator.costs(candidate)
-        spent: Array = np.array([costs[k] for k in self.solver.priced]) - self.constants
+        spent: Array = np.array([costs[k] for k in self.problem.priced]) - self.constants
         return spent
 
 
