@@ -28,6 +28,7 @@ from hwnas.cli import main
 from hwnas.devices.tensorrt import (
     availability,
     cuda,
+    cuda_libraries,
     device,
     engine_file,
     layers,
@@ -71,7 +72,7 @@ def attach(
     monkeypatch.setitem(sys.modules, "tensorrt", far.tensorrt(version, gpu))
     monkeypatch.setitem(sys.modules, "pynvml", far.nvml(gpu))
     monkeypatch.setattr(availability, "require_cuda", lambda found: None)
-    monkeypatch.setattr(cuda, "require_cuda", lambda found: None)
+    monkeypatch.setattr(cuda_libraries, "require_cuda", lambda found: None)
     monkeypatch.setattr("hwnas.devices.tensorrt.engine.WARM_UP_S", 0.0)
     monkeypatch.setitem(sys.modules, "cuda", type(sys)("cuda"))
     bindings = None
@@ -561,7 +562,7 @@ def test_packages_that_are_missing(monkeypatch) -> None:
     attach(monkeypatch, by="neither")
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    assert "hwnas[tensorrt]" in str(_raised(cuda.connect, 0, A100))
+    assert "hwnas[tensorrt]" in str(_raised(cuda_libraries.connect, 0, A100))
 
 
 def _raised(function, *arguments) -> DeviceUnavailableError:
@@ -692,7 +693,7 @@ def test_the_installed_cuda_bindings_are_as_recorded() -> None:
     for name, arguments in far.record("cuda-bindings", version)["functions"].items():
         assert list(inspect.signature(getattr(runtime, name)).parameters) == arguments
     try:
-        cuda.connect(0, A100)
+        cuda_libraries.connect(0, A100)
     except DeviceUnavailableError as error:
         assert "cudaError" in str(error)  # without a driver, which is what this machine has
 

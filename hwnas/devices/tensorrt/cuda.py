@@ -1,4 +1,4 @@
-"""What is asked of CUDA: memory, streams, events and graphs; by cuda-bindings or by pycuda."""
+"""What is asked of CUDA: memory, streams, events and graphs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceLostError, DeviceUnavailableError, HwnasError
-from .availability import INSTALL, Found, require_cuda
+from ...errors import DeviceLostError, HwnasError
 
 
 @dataclass(frozen=True)
@@ -107,32 +106,6 @@ class Cuda(Protocol):
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """Return what `work` puts into a stream as a graph; None where this cannot be done."""
-
-
-def connect(index: int, gpu: Found) -> Cuda:
-    """Return the GPU of an index, by cuda-bindings, else by pycuda.
-
-    Raises:
-        DeviceUnavailableError: neither is installed, or the GPU does not answer.
-    """
-    try:
-        from cuda.bindings import runtime
-    except ImportError:
-        pass
-    else:
-        from .cuda_bindings import CudaBindings
-
-        return CudaBindings(index, runtime)
-    require_cuda(gpu)
-    try:
-        import pycuda.driver as driver
-    except ImportError as error:
-        raise DeviceUnavailableError(
-            f"pycuda does not load ({error}); {INSTALL} installs cuda-bindings instead."
-        ) from None
-    from .pycuda_driver import PyCuda
-
-    return PyCuda(index, driver)
 
 
 def out_of_memory(size: int = 0) -> HwnasError:

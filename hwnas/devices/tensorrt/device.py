@@ -16,7 +16,7 @@ from .. import measurement, spec
 from ..measurement import KernelTiming, Measurement
 from ..registry import refuse
 from ..spec import DeviceSpec
-from . import availability, cuda, engine_file, layers, profiler
+from . import availability, cuda, cuda_libraries, engine_file, layers, profiler
 from . import precision as precisions
 from .builder import BatchProfile, Build, Builder, logger, open_batch
 from .engine import Engine
@@ -85,7 +85,7 @@ class TensorRt:
         self.resource = f"cuda-{index}"
         found = availability.require_gpu(index)
         self._trt = availability.require_tensorrt(found)
-        self._cuda = cuda.connect(index, found)
+        self._cuda = cuda_libraries.connect(index, found)
         self._log = logger(self._trt)
         self._clocks = Clocks(self.gpu.bus)
         self._builds: Kept[Build] = Kept()
