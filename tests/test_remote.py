@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from hwnas.devices.remote import answers
 from hwnas.devices.remote import device as remote
 from hwnas.devices.remote.device import RemoteDevice
 from hwnas.devices.remote.protocol import Answer, Request, parse, printable
@@ -192,3 +193,29 @@ def test_names_and_messages_are_made_safe() -> None:
     assert printable("a\x1b[31m\r\n\tb\x7f\u202ec") == "a [31m b c"
     with pytest.raises(HwnasError, match="cannot be used"):
         parse(b"\xff{", Answer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dur": -1},
+        {"dur": "1"},
+        {"args": {}},
+        {"args": {"op_name": "Conv\x1b[2J", "output_type_shape": []}},
+        {"args": {"op_name": ["Conv"], "output_type_shape": []}},
+        {"args": {"op_name": "Conv", "output_type_shape": [{"float": ["$(reboot)"]}]}},
+        {"name": 5},
+    ],
+)
+def test_a_profile_of_another_kind_is_refused(change: dict[str, object]) -> None:
+    event = {
+        "cat": "Node",
+        "name": "c1_kernel_time",
+        "dur": 5,
+        "args": {"op_name": "Conv", "output_type_shape": [{"float": [1, 8]}]},
+    }
+    (kernel,) = answers.kernels(json.dumps([event, event]).encode())
+    assert kernel.samples_s == (5e-6,)
+    for events in ([{**event, **change}] * 2, [event]):
+        with pytest.raises(HwnasError, match="profile is not onnxruntime's"):
+            answers.kernels(json.dumps(events).encode())

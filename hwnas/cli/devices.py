@@ -89,7 +89,7 @@ def check(name: str, as_json: bool) -> None:
 @click.option(
     "--cool-down",
     "cool_down_c",
-    type=float,
+    type=click.FloatRange(min=0),
     default=0.0,
     metavar="CELSIUS",
     help="Before each measurement a phone or board waits until it is cooler, two minutes at most.",

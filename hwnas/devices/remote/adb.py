@@ -9,12 +9,15 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
+from ...lowering.kernels import Fusion
+from .. import spec
 from ..spec import DeviceSpec
 from . import adb_tool, runners
-from .device import PROVIDERS, RemoteDevice, file_name, like_phone
+from .device import PROVIDERS, XNNPACK, RemoteDevice, file_name
 from .protocol import printable
 from .transport import Result
 
@@ -98,7 +101,11 @@ class AdbTransport:
 
     def run(self, command: Sequence[str], timeout_s: float) -> Result:
         """Run a command in FOLDER; see `transport.Transport`."""
-        return self._shell(f"cd {FOLDER} && exec {shlex.join(command)}", timeout_s, check=False)
+        script = f"cd {FOLDER} && exec {shlex.join(command)}"
+        result = self._shell(script, timeout_s, check=False)
+        if result.exit_code in (126, 127):
+            self._in_place = False  # somebody removed the runner: it is sent again
+        return result
 
     def remove(self, prefix: str) -> None:
         """Remove files; see `transport.Transport`."""
@@ -224,7 +231,14 @@ def default(connection: str, argument: str) -> DeviceSpec:
     name = file_name("-".join(filter(None, ("adb", serial, provider if provider != "cpu" else ""))))
     by = "onnxruntime" if provider == "cpu" else "onnxruntime and XNNPACK"
     about = f"the Android phone {printable(serial, 80) or 'that is connected'} by {by}"
-    return like_phone(connection, name, about, provider)
+    return replace(
+        spec.shipped("pixel2-cpu-fp32"),
+        name=name,
+        about=f"{about}, FP32, one image at 320x320",
+        runtime="onnxruntime",
+        connection=connection,
+        fusion=XNNPACK if provider == "xnnpack" else Fusion(rules="onnxruntime"),
+    )
 
 
 def connect(device: DeviceSpec, argument: str) -> Phone:

@@ -37,8 +37,8 @@ MENDED = {
 
 
 @dataclass(frozen=True)
-class Phone:
-    """What `adb devices` lists: a serial number, and a state, `device` where it can be used."""
+class Listed:
+    """A phone as `adb devices` lists it: a serial number, and a state, `device` if it is usable."""
 
     serial: str
     state: str
@@ -105,7 +105,7 @@ def said(result: Result) -> str:
     return line.rstrip(".") or f"exit code {result.exit_code}"
 
 
-def phones() -> list[Phone]:
+def phones() -> list[Listed]:
     """Return the phones that are connected, in whatever state.
 
     Raises:
@@ -120,10 +120,10 @@ def phones() -> list[Phone]:
     lines = result.stdout.decode(errors="replace").splitlines()
     found = [line.rpartition("\t") for line in lines if "\t" in line]
     # A serial number that a terminal would obey names no connection that anyone could type.
-    return [Phone(s, state.strip()) for s, _, state in found if s and s.isprintable()]
+    return [Listed(s, state.strip()) for s, _, state in found if s and s.isprintable()]
 
 
-def chosen(serial: str) -> Phone:
+def chosen(serial: str) -> Listed:
     """Return the phone of a serial number; of none, that of $ANDROID_SERIAL, or the only one.
 
     Raises:

@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from ...errors import DeviceUnavailableError, HwnasError, UsageError
+from ...errors import DeviceUnavailableError
 from ...lowering.kernels import Fusion
-from .. import onnxruntime_graph, spec
-from ..local import CALM_RUNS, MOST_RUNS, WARM_UP, failure
+from .. import onnxruntime_graph
+from ..local import CALM_RUNS, MOST_RUNS, WARM_UP
 from ..measurement import UNKNOWN, KernelTiming, Measurement
-from ..spec import DeviceSpec
-from .protocol import (
-    Answer,
-    CoolDown,
-    Core,
-    FarEnvironment,
-    Request,
-    State,
-    malformed,
-    parse,
-    printable,
-)
+from . import answers
+from . import cores as core_lists
+from .protocol import Answer, FarEnvironment, Request, malformed, parse, printable
 from .transport import Result, Transport
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider"}
 """What runners take as `--provider`, by onnxruntime's names."""
-
-KILLED = 128 + 9
-"""How a command ends that the system kills, which it does when memory is short."""
-
-
-@dataclass(frozen=True)
-class RemoteMeasurement(Measurement):
-    """What a runner measured, and how hot and how fast the far end was around the runs.
-
-    Attributes:
-        before, after: sensors and clocks.
-        cool_down: how long it waited to cool down, where it was told to and has a sensor.
-    """
-
-    before: State = field(default_factory=State)
-    after: State = field(default_factory=State)
-    cool_down: CoolDown | None = None
-
-    def details(self) -> dict[str, Any]:
-        """Return sensors, clocks and the wait."""
-        waited = asdict(self.cool_down) if self.cool_down else None
-        return {"before": _told(self.before), "after": _told(self.after), "cool_down": waited}
+XNNPACK = Fusion(add=False, rules="xnnpack")
+"""What XNNPACK fuses."""
 
 
 class RemoteDevice:
@@ -86,15 +56,13 @@ class RemoteDevice:
         cores: str = "",
         cool_down_c: float = 0.0,
     ) -> None:
-        if not re.fullmatch(r"(\d{1,4}(-\d{1,4})?(,(?!$)|$))*", cores):
-            raise UsageError(f"the cores are '{cores}'; give numbers and ranges, '4-7' or '0,2'.")
         self.resource = transport.resource
         self.tells_kernels = provider == "cpu"
         self.threads = threads
         self.precision = precision
         self.optimization = optimization
         self.provider = provider
-        self._cores = cores
+        self._cores = core_lists.check(cores)
         self._cool_down_c = cool_down_c
         self._transport = transport
         self._known: FarEnvironment | None = None
@@ -108,8 +76,8 @@ class RemoteDevice:
         """
         self._known = None  # what it is allowed to do may have changed
         far = self._far()
-        cores = self._chosen(far)
-        used = [core for core in far.cores if str(core.index) in _listed(cores)] or far.cores
+        cores = core_lists.chosen(far.cores, self._cores, self.threads)
+        used = core_lists.used(far.cores, cores)
         return {
             **self._transport.about(),
             "cpu": printable(far.cpu) or UNKNOWN,
@@ -122,9 +90,8 @@ class RemoteDevice:
             "cores": cores or "all",
             "precision": self.precision,
             "optimization": self.optimization,
-            "clock": self._clock(used),
-            "power_mode": printable(far.power_mode)
-            or _joined({printable(core.governor or "") for core in used}),
+            "clock": core_lists.clock(used, self.limits_are_settings),
+            "power_mode": printable(far.power_mode) or core_lists.governors(used),
         }
 
     def fusion(self) -> Fusion:
@@ -134,7 +101,7 @@ class RemoteDevice:
             HwnasError: the network does not run there.
         """
         if self.provider == "xnnpack":
-            return Fusion(add=False, rules="xnnpack")
+            return XNNPACK
         return onnxruntime_graph.fusion(
             self.precision,
             self.optimization,
@@ -180,7 +147,7 @@ class RemoteDevice:
             threads=self.threads,
             provider=self.provider,
             optimization=self.optimization,
-            cores=self._chosen(self._far()),
+            cores=core_lists.chosen(self._far().cores, self._cores, self.threads),
             warm_up=WARM_UP,
             cool_down_c=self._cool_down_c,
             cool_down_most_s=self.cool_down_most_s,
@@ -206,10 +173,7 @@ class RemoteDevice:
             self._transport.push(model, request.model)
             result = self._transport.run([*runner, *request.arguments()], limit_s)
             answer = self._read(result, request.out)
-            wall, cpu, calm = answer.samples(self.threads)
-            measured = RemoteMeasurement(
-                wall, cpu, calm, self.threads, answer.before, answer.after, answer.cool_down
-            )
+            measured = answers.measurement(answer, self.threads)
             timings = self._kernels(answer, token) if request.profile else []
         finally:
             with suppress(DeviceUnavailableError):  # that it is gone is said already
@@ -225,20 +189,10 @@ class RemoteDevice:
         try:
             answer = parse(self._transport.pull(name), Answer)
         except FileNotFoundError:
-            raise _unanswered(result) from None
-        if answer.error is None:
-            return answer
-        message = printable(answer.error.message)
-        if answer.error.kind in ("memory", "load", "run"):
-            what = "run" if answer.error.kind == "memory" else answer.error.kind
-            raise failure("onnxruntime", what, message, answer.error.kind == "memory")
-        if answer.error.kind == "busy":
-            raise _busy(self.resource)
-        if answer.error.kind == "provider":
-            raise DeviceUnavailableError(
-                f"onnxruntime on the device could not start {PROVIDERS[self.provider]}: {message}"
-            )
-        raise malformed(message)
+            raise answers.absent(result) from None
+        if answer.error is not None:
+            raise answers.refused(answer.error, self.resource)
+        return answer
 
     def _kernels(self, answer: Answer, token: str) -> list[KernelTiming]:
         """Return the kernels of the profile that an answer names.
@@ -250,17 +204,9 @@ class RemoteDevice:
         if not name.startswith(token) or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise malformed(f"it names the profile '{printable(name)}'")
         try:
-            events = json.loads(self._transport.pull(name))
-            return onnxruntime_graph.timings(events, WARM_UP)
+            return answers.kernels(self._transport.pull(name))
         except FileNotFoundError:
             raise malformed("the profile that it names is not there") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise malformed("its profile is not onnxruntime's") from None
-
-    def _clock(self, cores: list[Core]) -> str:
-        limits = {core.limit_hz if self.limits_are_settings else core.most_hz for core in cores}
-        known = {f"at most {limit / 1e6:.0f} MHz" for limit in limits if limit is not None}
-        return UNKNOWN if None in limits else _joined(known)
 
     def _far(self) -> FarEnvironment:
         """Return what the runner tells of its machine, having seen that it has the provider."""
@@ -268,7 +214,7 @@ class RemoteDevice:
             return self._known
         result = self._transport.run([*self._transport.runner(), "--environment"], self.margin_s)
         if result.exit_code != 0:
-            raise _unanswered(result)
+            raise answers.absent(result)
         far = parse(result.stdout, FarEnvironment)
         wanted = PROVIDERS[self.provider]
         if wanted not in far.providers:
@@ -280,87 +226,7 @@ class RemoteDevice:
         self._known = far
         return far
 
-    def _chosen(self, far: FarEnvironment) -> str:
-        """Return the cores to run on: those asked for, else the fastest; '' for all.
-
-        Raises:
-            UsageError: there are not so many.
-        """
-        have = {str(core.index) for core in far.cores}
-        wanted = _listed(self._cores) or have
-        if have and not wanted <= have:
-            raise UsageError(
-                f"--cores is '{self._cores}'; the device lets a program use the cores "
-                f"{', '.join(sorted(have, key=int))}."
-            )
-        if wanted and self.threads > len(wanted):
-            raise UsageError(
-                f"--threads is {self.threads}; there are {len(wanted)} cores to use on the device."
-            )
-        if self._cores:
-            return self._cores
-        if not far.cores or any(core.most_hz is None for core in far.cores):
-            return ""  # the system does not say which are fast, so let it choose
-        fastest = sorted(far.cores, key=lambda core: (-(core.most_hz or 0), -core.index))
-        return ",".join(str(i) for i in sorted(core.index for core in fastest[: self.threads]))
-
-
-def like_phone(
-    connection: str, name: str, about: str, provider: str = "cpu", **changes: Any
-) -> DeviceSpec:
-    """Return a device that is used like the shipped Pixel 2: images of 320x320, one at a time."""
-    fusion = (
-        Fusion(add=False, rules="xnnpack") if provider == "xnnpack" else Fusion(rules="onnxruntime")
-    )
-    return replace(
-        spec.shipped("pixel2-cpu-fp32"),
-        name=name,
-        about=f"{about}, FP32, one image at 320x320",
-        runtime="onnxruntime",
-        connection=connection,
-        fusion=fusion,
-        **changes,
-    )
-
 
 def file_name(text: str) -> str:
     """Return a text as a name that may be a file's and a device's, `ssh-pi-10.0.0.7`."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:64] or "device"
-
-
-def _listed(cores: str) -> set[str]:
-    """Return the numbers of the cores of a list, `0,4-7`."""
-    found: set[str] = set()
-    for part in filter(None, cores.split(",")):
-        first, _, last = part.partition("-")
-        found |= {str(i) for i in range(int(first), int(last or first) + 1)}
-    return found
-
-
-def _told(state: State) -> dict[str, Any]:
-    """Return a state for a document; the names are the far end's."""
-    return {
-        field: {printable(name, 80): value for name, value in values.items()}
-        for field, values in asdict(state).items()
-    }
-
-
-def _joined(texts: set[str]) -> str:
-    return ", ".join(sorted(filter(None, texts))) or UNKNOWN
-
-
-def _busy(resource: str) -> DeviceUnavailableError:
-    return DeviceUnavailableError(
-        f"another client, of another host maybe, measures on '{resource}'; two measurements at a "
-        "time would disturb each other. Wait until it ends, or end it, and repeat the command."
-    )
-
-
-def _unanswered(result: Result) -> HwnasError:
-    """Return the error for a runner that ended without an answer."""
-    if result.exit_code == KILLED:
-        return failure("onnxruntime", "run", "", memory=True)
-    told = printable((result.stderr or result.stdout).decode(errors="replace"))
-    return HwnasError(
-        f"the runner ended with exit code {result.exit_code} and no answer: {told or 'not a word'}"
-    )

@@ -45,7 +45,7 @@ class Transport(Protocol):
         """
 
     def push(self, data: bytes, name: str) -> None:
-        """Write a file: it is whole, or absent."""
+        """Write a file of a new name: it is whole where this returns."""
 
     def pull(self, name: str) -> bytes:
         """Return a file's content.
