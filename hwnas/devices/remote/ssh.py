@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -90,6 +91,17 @@ class SshTransport:
         self._place = place
         self._open: Connection | None = None
         self._runner: list[str] = []
+
+    def reach(self) -> None:
+        """See that the far end can be used now: a connection from before may be broken.
+
+        Raises:
+            DeviceUnavailableError: it cannot.
+        """
+        if self._open is not None:
+            with suppress(DeviceLostError):  # the reason is what making a new one comes to
+                self._script("true", [])
+        self.runner()
 
     def runner(self) -> list[str]:
         """Put the runner in place and return how it is started: that in C where one was built.
@@ -223,7 +235,7 @@ def missing(argument: str) -> str:
     if not client():
         return NO_CLIENT
     try:
-        _transport(place).runner()
+        _transport(place).reach()
     except DeviceUnavailableError as error:
         return str(error).removeprefix(unreachable(place))
     return ""
