@@ -55,6 +55,7 @@ if LACKING and os.environ.get("CI") == "true":
     raise RuntimeError(f"the tests of phones need {', '.join(LACKING)}")
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
 
+ARM64_CC = "aarch64-linux-gnu-gcc"
 CPUINFO = """processor\t: 0
 BogoMIPS\t: 100.00
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm
@@ -92,6 +93,11 @@ def built(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def arm64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a folder with the runner for arm64, and the root that an emulator runs it in."""
+    lacking = [tool for tool in (ARM64_CC, "qemu-aarch64-static") if shutil.which(tool) is None]
+    if lacking and os.environ.get("CI") == "true":
+        pytest.fail(f"the tests for arm64 need {', '.join(lacking)}")
+    if lacking:
+        pytest.skip(f"needs {', '.join(lacking)}")
     folder = tmp_path_factory.mktemp("arm64")
     with zipfile.ZipFile(folder / "onnxruntime.aar", "w") as package:
         for path in Path(PARTS, "headers").iterdir():
@@ -104,7 +110,7 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_HOME", str(folder))
         patch.setattr(runners, "FLAGS", (*runners.FLAGS, "-Werror"))
-        runner = runners.build(folder / "onnxruntime.aar", cc="aarch64-linux-gnu-gcc")
+        runner = runners.build(folder / "onnxruntime.aar", cc=ARM64_CC)
     return runner, root
 
 
