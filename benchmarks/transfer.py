@@ -75,7 +75,7 @@ def _v100(folder: Path) -> None:
             regressor=learned,
         )
         for name, measured, learned in zip(
-            ("v100-trt-fp32", "v100-trt-int8"), tables, learn(tables, "gpu", Mlp()), strict=True
+            ("v100-trt-fp32", "v100-trt-int8"), tables, learn(tables, "gpu", [Mlp()]), strict=True
         )
     }
     table = read(folder / "conv_fp16.csv.gz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from hwnas.errors import DeviceUnavailableError
 from hwnas.latency.predictor import session
 from hwnas.latency.regressors import Blend, Mlp, Radial, Trees
 from hwnas.latency.regressors.base import INPUT, OUTPUT
+from hwnas.latency.regressors.mlp import fit_several
 from hwnas.latency.regressors.radial import pivots
 
-SMALL = Mlp(width=24, layers=2, members=2, epochs=12, batch=128)
+SMALL = Mlp(width=24, layers=2, epochs=12, batch=128)
+OTHER = replace(SMALL, seed=1)
 
 
 def table(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +64,9 @@ def test_the_written_model_is_the_fitted_one_in_torch(monkeypatch: pytest.Monkey
         return original(*arguments)
 
     monkeypatch.setattr(mlp, "to_onnx", spy)
-    model = SMALL.fit(*table(1000), None)
+    rows, target = table(1000)
+    targets = target[:, None]
+    (model,) = fit_several([SMALL, OTHER], rows, targets, np.ones_like(targets))
     # Beyond the fitted rows too, where inputs are clipped.
     features = np.concatenate([table(300, seed=2)[0], 3 * table(300, seed=3)[0]])
     assert np.abs(answers(model, features) - in_torch(*seen[0], features)).max() < 1e-4
@@ -75,8 +80,7 @@ def test_a_seed_decides_every_bit() -> None:
     torch.manual_seed(99)
     np.random.seed(99)
     assert SMALL.fit(*rows, None).SerializeToString() == first
-    other = Mlp(**{**SMALL.__dict__, "seed": 1})
-    assert other.fit(*rows, None).SerializeToString() != first
+    assert OTHER.fit(*rows, None).SerializeToString() != first
 
 
 def test_fitting_leaves_torch_as_it_was() -> None:
@@ -88,13 +92,23 @@ def test_fitting_leaves_torch_as_it_was() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_several_answer_with_their_mean() -> None:
+    rows, target = table(1000)
+    asked, _ = table(300, seed=1)
+    alone = [answers(member.fit(rows, target, None), asked) for member in (SMALL, OTHER)]
+    targets = target[:, None]
+    (model,) = fit_several([SMALL, OTHER], rows, targets, np.ones_like(targets))
+    assert answers(model, asked) == pytest.approx(np.mean(alone, axis=0), abs=1e-5)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+
+
 def test_targets_share_what_they_have_in_common() -> None:
     """A target that few rows know profits from one that all know."""
     features, target = table(4000)
     asked, answer = table(500, seed=1)
     few = np.where(np.arange(4000) % 40 == 0, 3 * target - 1, np.nan)
     both = np.stack([target, few], axis=1)
-    one, other = SMALL.fit_several(features, both, np.ones_like(both))
+    one, other = fit_several([SMALL], features, both, np.ones_like(both))
     assert np.sqrt(np.mean((answers(one, asked) - answer) ** 2)) < 0.1 * target.std()
     error = np.sqrt(np.mean((answers(other, asked) - (3 * answer - 1)) ** 2))
     known = np.isfinite(few)
@@ -131,7 +145,7 @@ def test_a_hidden_input_is_not_relied_upon() -> None:
 
     target = useful[:, 0] + shortcut[:, 0]
     open_to_all = SMALL.fit(features, target, None)
-    hiding = Mlp(**{**SMALL.__dict__, "hidden_inputs": (1,), "hidden_share": 0.7})
+    hiding = replace(SMALL, hidden_inputs=(1,), hidden_share=0.7)
     assert change(hiding.fit(features, target, None)) < 0.8 * change(open_to_all)
 
 

@@ -43,7 +43,7 @@ def test_precisions_learned_together_are_predicted_apart() -> None:
     for seed, rate in enumerate(rates):
         columns = kernels(1500, seed)
         tables.append(Measured(columns, seconds(columns, rate), 4.0 / (seed + 1)))
-    learned = learn(tables, "gpu", Mlp(width=32, layers=2, epochs=15, batch=128))
+    learned = learn(tables, "gpu", [Mlp(width=32, layers=2, epochs=15, batch=128)])
     asked = kernels(300, 9)
     for table, regressor, rate in zip(tables, learned, rates, strict=True):
         predictor = fit(

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from . import features, roofline
 from .columns import Columns
+from .regressors.mlp import Mlp, fit_several
 
 if TYPE_CHECKING:
     import onnx
 
-    from .regressors import Mlp
     from .regressors.base import Table, Target
 
 
@@ -43,10 +43,11 @@ class Learned:
         return self.model
 
 
-def learn(tables: Sequence[Measured], feature_set: str, regressor: Mlp) -> list[Learned]:
+def learn(tables: Sequence[Measured], feature_set: str, members: Sequence[Mlp]) -> list[Learned]:
     """Return models of log(measured / roofline) for each of several precisions.
 
-    The features must not depend on the roofline, which is another one in every precision.
+    Each is the mean of what the members say, perceptrons that learn all precisions at once. The
+    features must not depend on the roofline, which is another one in every precision.
 
     Raises:
         DeviceUnavailableError: torch is not installed.
@@ -57,7 +58,7 @@ def learn(tables: Sequence[Measured], feature_set: str, regressor: Mlp) -> list[
         peaks = roofline.fit(table.columns, table.seconds, table.bytes_per_value)
         targets[where, k] = np.log(table.seconds / peaks.seconds(table.columns))
     inputs = features.build(feature_set, kernels, np.ones(len(kernels)))[1]
-    models = regressor.fit_several(inputs, targets, np.ones_like(targets))
+    models = fit_several(members, inputs, targets, np.ones_like(targets))
     return [Learned(model) for model in models]
 
 

@@ -1,9 +1,10 @@
-"""Small multilayer perceptrons, averaged: smooth in their inputs, so they hold between the sizes
-that were measured. Fitting needs torch, predicting does not.
+"""Small multilayer perceptrons: smooth in their inputs, so they hold between the sizes that were
+measured; and the mean of several. Fitting needs torch, predicting does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,7 +27,7 @@ MOMENTUM = 0.95
 
 @dataclass(frozen=True)
 class Mlp:
-    """Perceptrons with SiLU, fitted to the Huber loss, averaged over steps and members.
+    """A perceptron with SiLU, fitted to the Huber loss, its weights averaged over steps.
 
     Weights between hidden layers are fitted by Muon, the others by AdamW.
 
@@ -36,7 +37,6 @@ class Mlp:
     Attributes:
         width: units of a hidden layer.
         layers: hidden layers.
-        members: perceptrons that differ in their initial weights and the order of rows.
         epochs: passes over the rows.
         batch: rows of a step.
         learning_rate: AdamW's greatest; it rises over the first fifth and falls to zero.
@@ -51,7 +51,6 @@ class Mlp:
 
     width: int = 256
     layers: int = 3
-    members: int = 1
     epochs: int = 20
     batch: int = 2048
     learning_rate: float = 5e-3
@@ -62,43 +61,49 @@ class Mlp:
     seed: int = 0
 
     def fit(self, table: Table, target: Target, weight: Target | None) -> onnx.ModelProto:
-        """Return the fitted perceptrons; see `Regressor`.
+        """Return the fitted perceptron; see `Regressor`.
 
         Raises:
             DeviceUnavailableError: torch is not installed.
         """
         counts = np.ones(len(target)) if weight is None else weight
-        return self.fit_several(table, target[:, None], counts[:, None])[0]
+        return fit_several([self], table, target[:, None], counts[:, None])[0]
 
-    def fit_several(self, table: Table, targets: Target, weights: Target) -> list[onnx.ModelProto]:
-        """Return one model for each of several targets; they share all but the last layer.
 
-        Args:
-            table: features [kernels, features].
-            targets: of each kernel [kernels, targets]; NaN where it was not measured.
-            weights: what each target counts [kernels, targets].
+def fit_several(
+    members: Sequence[Mlp], table: Table, targets: Target, weights: Target
+) -> list[onnx.ModelProto]:
+    """Return one model for each of several targets: the mean of what the members say.
 
-        Raises:
-            DeviceUnavailableError: torch is not installed.
-        """
-        low, high = table.min(axis=0), table.max(axis=0)
-        mean, deviation = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
-        deviation = np.where(deviation > 1e-6, deviation, 1.0)
-        measured = np.isfinite(targets)
-        centre, scale = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        counts = np.where(measured, weights, 0.0)
-        counts /= counts.sum(axis=0) / measured.sum(axis=0)
-        inputs = ((table - mean) / deviation).astype(np.float32)
-        goals = np.where(measured, (targets - centre) / scale, 0.0).astype(np.float32)
-        fitted = train(self, inputs, goals, counts.astype(np.float32))
-        models = []
-        for k in range(targets.shape[1]):
-            members = [_in_units(m, mean, deviation, k, centre[k], scale[k]) for m in fitted]
-            model = to_onnx(members, low, high)
-            check_same(model, table, partial(predict, members, low, high))
-            models.append(model)
-        return models
+    In each member, the targets share all but the last layer.
+
+    Args:
+        members: the perceptrons to fit, each by itself.
+        table: features [kernels, features].
+        targets: of each kernel [kernels, targets]; NaN where it was not measured.
+        weights: what each target counts [kernels, targets].
+
+    Raises:
+        DeviceUnavailableError: torch is not installed.
+    """
+    low, high = table.min(axis=0), table.max(axis=0)
+    mean, deviation = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+    deviation = np.where(deviation > 1e-6, deviation, 1.0)
+    measured = np.isfinite(targets)
+    centre, scale = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    counts = np.where(measured, weights, 0.0)
+    counts /= counts.sum(axis=0) / measured.sum(axis=0)
+    inputs = ((table - mean) / deviation).astype(np.float32)
+    goals = np.where(measured, (targets - centre) / scale, 0.0).astype(np.float32)
+    fitted = [train(member, inputs, goals, counts.astype(np.float32)) for member in members]
+    models = []
+    for k in range(targets.shape[1]):
+        layers = [_in_units(f, mean, deviation, k, centre[k], scale[k]) for f in fitted]
+        model = to_onnx(layers, low, high)
+        check_same(model, table, partial(predict, layers, low, high))
+        models.append(model)
+    return models
 
 
 def _in_units(
@@ -120,8 +125,8 @@ def _in_units(
 
 def train(
     settings: Mlp, inputs: Table, goals: NDArray[np.float32], counts: NDArray[np.float32]
-) -> list[list[Layer]]:
-    """Return the layers of each member, fitted to standardised rows.
+) -> list[Layer]:
+    """Return the layers of a perceptron, fitted to standardised rows.
 
     Args:
         settings: sizes and rates.
@@ -166,22 +171,20 @@ def train(
         total = settings.epochs * steps
         for step in range(total):
             if step % steps == 0:
-                orders = torch.from_numpy(
-                    np.stack([rng.permutation(len(x)) for _ in range(settings.members)])
-                )
+                order = torch.from_numpy(rng.permutation(len(x)))
             at = step % steps * size
-            chosen = orders[:, at : at + size]
+            chosen = order[at : at + size]
             rate = _schedule(step / total)
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
             hidden = x[chosen]
-            if settings.hidden_share:
-                shown = torch.rand((*chosen.shape, len(maskable)), generator=generator)
-                hidden[..., maskable] *= shown >= settings.hidden_share
+            if share := settings.hidden_share:
+                shown = torch.rand((len(chosen), len(maskable)), generator=generator)
+                hidden[:, maskable] *= shown >= share
             for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
-                hidden = functional.silu(torch.baddbmm(biases, hidden, weights))
-            answers = torch.baddbmm(parameters[-1], hidden, parameters[-2])
+                hidden = functional.silu(torch.addmm(biases, hidden, weights))
+            answers = torch.addmm(parameters[-1], hidden, parameters[-2])
             losses = functional.smooth_l1_loss(answers, y[chosen], beta=0.1, reduction="none")
-            loss = ((losses * w[chosen]).sum(dim=(1, 2)) / w[chosen].sum(dim=(1, 2))).sum()
+            loss = (losses * w[chosen]).sum() / w[chosen].sum()
             for parameter in parameters:
                 parameter.grad = None
             loss.backward()  # type: ignore[no-untyped-call]
@@ -202,20 +205,17 @@ def train(
         arrays = [average.numpy() for average in averages]
     finally:
         torch.set_num_threads(threads)
-    return [
-        [(w[m], b[m, 0]) for w, b in zip(arrays[::2], arrays[1::2], strict=True)]
-        for m in range(settings.members)
-    ]
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def orthogonal(matrices: Any, steps: int = 5) -> Any:
-    """Return about the nearest orthogonal matrices [members, n, n], by Newton-Schulz steps.
+def orthogonal(matrix: Any, steps: int = 5) -> Any:
+    """Return about the nearest orthogonal matrix [n, n], by Newton-Schulz steps.
 
     Every direction of the gradient then counts the same (Muon; Jordan et al., 2024, whose
     coefficients these are), which takes a third of the epochs that AdamW alone needs.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = matrix / (matrix.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
@@ -225,14 +225,14 @@ def orthogonal(matrices: Any, steps: int = 5) -> Any:
 def _initial(
     settings: Mlp, features: int, targets: int, rng: np.random.Generator
 ) -> list[NDArray[np.float32]]:
-    """Return weights [members, inputs, outputs] (He et al. 2015) and biases, layer by layer."""
+    """Return weights [inputs, outputs] (He et al. 2015) and biases, layer by layer."""
     arrays = []
     sizes = [features, *[settings.width] * settings.layers, targets]
     for i, (into, out) in enumerate(pairwise(sizes)):
         # The last layer starts small, near the mean of the target.
         scale = np.sqrt(2 / into) * (0.1 if i == settings.layers else 1.0)
-        weights = scale * rng.standard_normal((settings.members, into, out))
-        arrays += [weights.astype(np.float32), np.zeros((settings.members, 1, out), np.float32)]
+        weights = scale * rng.standard_normal((into, out))
+        arrays += [weights.astype(np.float32), np.zeros(out, np.float32)]
     return arrays
 
 
