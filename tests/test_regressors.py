@@ -149,6 +149,16 @@ def test_a_hidden_input_is_not_relied_upon() -> None:
     assert change(hiding.fit(features, target, None)) < 0.8 * change(open_to_all)
 
 
+def test_what_was_hidden_is_shown_in_the_end() -> None:
+    """Hidden, an input looks as if it were zero; a fit that ended so would expect any row there."""
+    rng = np.random.default_rng(0)
+    features = rng.uniform(-1, 1, (2000, 1)).astype(np.float32)
+    target = np.abs(features[:, 0]).astype(np.float64)
+    model = replace(SMALL, hidden_inputs=(0,), hidden_share=0.5).fit(features, target, None)
+    asked = np.linspace(-0.05, 0.05, 11, dtype=np.float32)[:, None]
+    assert answers(model, asked).max() < 0.2
+
+
 def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 

@@ -23,6 +23,8 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weights [inputs, outputs] and biases [outputs]."""
 
 MOMENTUM = 0.95
+HIDING = 0.7
+"""The part of the steps in which inputs are hidden."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Mlp:
         hidden_inputs: inputs that are hidden from a step at times, each for itself: replaced by
             their mean. What a few of them together betray, such as which of the measured sizes a
             row has, is then not relied upon.
-        hidden_share: how often.
+        hidden_share: how often, at the first step. It falls to never: the last steps, small as
+            they are, learn what the inputs tell when all are shown, as they are in predictions.
         seed: of weights, order and what is hidden; the fit is the same to the bit.
     """
 
@@ -177,7 +180,7 @@ def train(
             rate = _schedule(step / total)
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rate
             hidden = x[chosen]
-            if share := settings.hidden_share:
+            if share := settings.hidden_share * max(0.0, 1 - step / total / HIDING):
                 shown = torch.rand((len(chosen), len(maskable)), generator=generator)
                 hidden[:, maskable] *= shown >= share
             for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
