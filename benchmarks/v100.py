@@ -7,7 +7,8 @@ FOLDER holds conv_fp32.csv.gz, conv_fp16.csv.gz and conv_int8.csv.gz with the co
 `hwnas evaluate` reads, and published_models.csv; the measurements are those of
 alibaba/lightweight-neural-architecture-search (Apache-2.0). Each model on each split is one piece,
 kept in the folder `--work`: what was interrupted goes on where it was. `--budget MINUTES` starts
-no piece after that time; the table then says how many seeds each row has.
+no piece after that time; the table then says how many seeds each row has. Where a page's table
+has rows of which no piece has run, such as baselines that do not change, they stay on the page.
 
 `--fit` fits the shipped predictors to all rows; what their cards tell was predicted by models
 that had not seen the rows: the pieces of the table.
@@ -22,9 +23,11 @@ from itertools import product
 from pathlib import Path
 
 import platformdirs
+from v100_neighbours import example_report, neighbours_report
 from v100_networks import network_reports
 from v100_pieces import BYTES, FEATURES, MODELS, SHIPPED, Pieces
-from v100_report import coverage_report, held_out, sums_report, table_report
+from v100_report import coverage_report, held_out, sums_report, table_report, with_rows_of
+from v100_speed import speed_report
 from v100_splits import SPLITS
 
 from hwnas.latency.fitting import fit
@@ -100,23 +103,38 @@ def main() -> None:
         return
     sections = {
         "accuracy": table_report(pieces, options.seeds),
+        "example": example_report(pieces),
+        "neighbours": neighbours_report(pieces, options.seeds),
         "coverage": coverage_report(pieces, options.seeds),
         "sums": sums_report(pieces, options.seeds),
         **network_reports(options.data / "published_models.csv"),
+        "speed": speed_report(),
     }
     print("\n".join(sections.values()))
     if options.docs:
+        page = section(options.docs, "accuracy")
+        sections["accuracy"] = with_rows_of(sections["accuracy"], page)
         write_sections(options.docs, sections)
 
 
+def section(path: Path, name: str) -> str:
+    """Return what stands in a page between `<!-- name -->` and `<!-- /name -->`."""
+    opening, closing = _marks(name)
+    return path.read_text(encoding="utf-8").split(opening)[1].split(closing)[0]
+
+
 def write_sections(path: Path, sections: dict[str, str]) -> None:
-    """Replace what stands in a page between `<!-- name -->` and `<!-- /name -->`."""
+    """Replace what stands in a page between the marks of each section."""
     text = path.read_text(encoding="utf-8")
     for name, content in sections.items():
-        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        opening, closing = _marks(name)
         before, rest = text.split(opening)
         text = before + opening + content + closing + rest.split(closing)[1]
     path.write_text(text, encoding="utf-8")
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->\n", f"<!-- /{name} -->"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ SWEPT = ("resnet50", "maedet-m")
 SWEEP = range(-64, 72, 8)
 """Channels added to a width of a network."""
 
+WIDTHS = range(8, 2056, 8)
+"""Output channels of the kernels that are swept."""
+
 
 def seconds(predictor: Predictor, network: Architecture, size: Size, batch: int) -> float:
     kernels = fuse(lower(network, size, batch=batch), Fusion())
@@ -130,12 +133,15 @@ def width_sweep(predictor: Predictor, network: Architecture) -> np.ndarray:
 
 def kernel_sweep(predictor: Predictor) -> np.ndarray:
     """Return seconds [kernels, widths] of the default's maps as output channels grow by 8."""
-    widths = range(8, 2056, 8)
-    kernels = [
+    return predictor.seconds(from_kernels(swept_kernels())).reshape(-1, len(WIDTHS))
+
+
+def swept_kernels() -> list[Kernel]:
+    """Return kernels of the default's maps, each at all of WIDTHS."""
+    return [
         Kernel("conv", DEFAULT_BATCH, into, (side, side), out, (side, side), (k, k))
         for side in (240, 120, 60, 30, 15)
         for into in (32, 64, 120, 256, 512, 1024)
         for k in (1, 3, 5)
-        for out in widths
+        for out in WIDTHS
     ]
-    return predictor.seconds(from_kernels(kernels)).reshape(-1, len(widths))

@@ -1,7 +1,7 @@
 """The pieces of the V100 benchmark: one model, fitted on one split of the tables, kept on disk.
 
 A piece takes about a minute; the benchmark runs those that are missing, so that it may be
-interrupted, and run in parts.
+interrupted, and run in parts. What answers with the mean of several perceptrons is made of theirs.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -29,20 +30,31 @@ from hwnas.latency.together import Learned, Measured, learn, merged
 BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 FEATURES = "gpu"
 
-SHIPPED = "perceptron"
-PERCEPTRON = Mlp(hidden_inputs=features.repeating(FEATURES), hidden_share=0.15)
-# Learned from all precisions at once.
-TOGETHER = {SHIPPED: PERCEPTRON, "nothing hidden": Mlp()}
+SHIPPED = "perceptrons"
+HIDING = Mlp(hidden_inputs=features.repeating(FEATURES), hidden_share=0.3)
+# Learned from all precisions at once; several answer with their mean.
+TOGETHER = {
+    SHIPPED: tuple(replace(HIDING, seed=seed) for seed in range(3)),
+    "one perceptron": (HIDING,),
+    "nothing hidden": (Mlp(),),
+}
 REGRESSORS: dict[str, Regressor] = {"trees": Trees(500, 63)}
 MODELS = (*TOGETHER, *REGRESSORS, *BASELINES)
+
+Part: TypeAlias = Mlp | str
+"""What is fitted by itself: a perceptron, or a model by its name."""
 
 Seconds = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class HeldOutPiece:
-    """Kernels that were held out, what they took and what a model that had not seen them says."""
+    """Kernels that were held out, what they took and what a model that had not seen them says.
 
+    `rows` are their places in the table.
+    """
+
+    rows: NDArray[np.int64]
     columns: Columns
     resolution: NDArray[np.bool_]
     channels: NDArray[np.bool_]
@@ -84,70 +96,94 @@ class Pieces:
     def split(self, name: str, seed: int) -> Split:
         return split(name, self._together[0], seed)
 
-    def path(self, precision: str, name: str, seed: int, model: str) -> Path:
-        settings = repr(TOGETHER.get(model, REGRESSORS.get(model, model)))
-        if model not in BASELINES:
-            settings += repr(features.names(FEATURES))
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        return self._work / f"{name}-{seed}-{precision}-{model.replace(' ', '-')}-{digest}.npy"
-
     def missing(self, precision: str, name: str, seed: int, model: str) -> bool:
-        return not self.path(precision, name, seed, model).exists()
+        paths = (self._path(precision, name, seed, part) for part in parts(model))
+        return not all(path.exists() for path in paths)
 
     def get(self, precision: str, name: str, seed: int, model: str) -> HeldOutPiece:
         """Return a piece, running it where it is missing."""
         held = self.split(name, seed)
-        if self.missing(precision, name, seed, model):
-            began = time.process_time()
-            # What learns the precisions together answers for all of them.
-            precisions = tuple(BYTES) if model in TOGETHER else (precision,)
-            answers = self._run(precisions, held, model, seed)
-            for each, predicted in answers.items():
-                save(self.path(each, name, seed, model), predicted)
-            spent = time.process_time() - began
-            print(f"ran {name} {seed} {' '.join(precisions)} {model} in {spent:.0f} s", flush=True)
+        told = [self._part(precision, name, seed, part) for part in parts(model)]
         place = self._together[1][precision]
-        test = held.test[place]
+        test = np.flatnonzero(held.test[place])
         return HeldOutPiece(
+            test,
             self._together[0].take(place[test]),
             held.resolution[place[test]],
             held.channels[place[test]],
             self.table(precision).seconds[test],
-            np.load(self.path(precision, name, seed, model)),
+            np.exp(np.mean(np.log(told), axis=0)),
         )
 
     def shipped(self) -> dict[str, Learned]:
         """Return what is learned from all rows, learning it where it is missing."""
-        paths = {p: self.path(p, "all", 0, SHIPPED).with_suffix(".onnx") for p in BYTES}
+        paths = {p: self._work / f"all-{p}-{digest(TOGETHER[SHIPPED])}.onnx" for p in BYTES}
         if not all(path.exists() for path in paths.values()):
             began = time.process_time()
-            learned = learn([self.measured(p) for p in BYTES], FEATURES, PERCEPTRON)
+            learned = learn([self.measured(p) for p in BYTES], FEATURES, TOGETHER[SHIPPED])
             self._work.mkdir(parents=True, exist_ok=True)
             for path, each in zip(paths.values(), learned, strict=True):
                 path.write_bytes(each.model.SerializeToString())
             print(f"learned all rows in {time.process_time() - began:.0f} s", flush=True)
         return {p: Learned(onnx.load(path)) for p, path in paths.items()}
 
+    def _path(self, precision: str, name: str, seed: int, part: Part) -> Path:
+        return self._work / f"{name}-{seed}-{precision}-{label(part)}-{digest(part)}.npy"
+
+    def _part(self, precision: str, name: str, seed: int, part: Part) -> Seconds:
+        """Return what a part of a model says, running it where it is missing."""
+        path = self._path(precision, name, seed, part)
+        if not path.exists():
+            began = time.process_time()
+            # What learns the precisions together answers for all of them.
+            precisions = tuple(BYTES) if isinstance(part, Mlp) else (precision,)
+            answers = self._run(precisions, self.split(name, seed), part, seed)
+            for each, predicted in answers.items():
+                save(self._path(each, name, seed, part), predicted)
+            spent = time.process_time() - began
+            ran = f"{name} {seed} {' '.join(precisions)} {label(part)} {digest(part)}"
+            print(f"ran {ran} in {spent:.0f} s", flush=True)
+        predicted: Seconds = np.load(path)
+        return predicted
+
     def _run(
-        self, precisions: tuple[str, ...], held: Split, model: str, seed: int
+        self, precisions: tuple[str, ...], held: Split, part: Part, seed: int
     ) -> dict[str, Seconds]:
-        """Fit a model to a split's rows; return what it says of those held out."""
+        """Fit a part of a model to a split's rows; return what it says of those held out."""
         fitted = [self.measured(p, held.train) for p in precisions]
         asked = [self.measured(p, held.test).columns for p in precisions]
-        if model in BASELINES:
-            known = fitted[0]
-            answers = BASELINES[model](known.columns, known.seconds, asked[0], seed)
-            return {precisions[0]: answers}
-        if model in TOGETHER:
-            written = [learned.model for learned in learn(fitted, FEATURES, TOGETHER[model])]
+        if isinstance(part, Mlp):
+            written = [learned.model for learned in learn(fitted, FEATURES, [part])]
+        elif part in REGRESSORS:
+            written = [learn_alone(fitted[0], REGRESSORS[part])]
         else:
-            written = [learn_alone(fitted[0], REGRESSORS[model])]
+            known = fitted[0]
+            answers = BASELINES[part](known.columns, known.seconds, asked[0], seed)
+            return {precisions[0]: answers}
         return {
             precision: seconds(learned, known, columns)
             for precision, learned, known, columns in zip(
                 precisions, written, fitted, asked, strict=True
             )
         }
+
+
+def parts(model: str) -> tuple[Part, ...]:
+    """Return what is fitted by itself of a model."""
+    return TOGETHER.get(model, (model,))
+
+
+def label(part: Part) -> str:
+    """Return what a part of a model is called."""
+    return "perceptron" if isinstance(part, Mlp) else part
+
+
+def digest(part: Part | tuple[Mlp, ...]) -> str:
+    """Return a short name of what decides a fit: another one is another piece."""
+    settings = repr(REGRESSORS.get(part, part) if isinstance(part, str) else part)
+    if part not in BASELINES:
+        settings += repr(features.names(FEATURES))
+    return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
 
 def learn_alone(known: Measured, regressor: Regressor) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,17 @@ def table_report(pieces: Pieces, seeds: int) -> str:
                         f"{within.min():.1f} to {within.max():.1f} | {len(told)} | {count:,} |"
                     )
     return "\n".join(lines) + "\n"
+
+
+def with_rows_of(table: str, page: str) -> str:
+    """Return a table of accuracy with the rows of an older one for what has not run here."""
+    rows = {
+        tuple(cell.strip().lower() for cell in line.split("|")[1:4]): line
+        for text in (page, table)
+        for line in text.splitlines()[2:]
+    }
+    order = [key for key in product(SETS, BYTES, MODELS) if key in rows]
+    return "\n".join([*table.splitlines()[:2], *(rows[key] for key in order)]) + "\n"
 
 
 def held_out(pieces: Pieces, precision: str, seeds: int) -> dict[str, HeldOut]:
