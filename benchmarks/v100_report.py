@@ -162,11 +162,13 @@ def sums_report(pieces: Pieces, seeds: int) -> str:
 
 def _joined(parts: list[HeldOutPiece], rows: Rows) -> HeldOut:
     masks = [rows(part) for part in parts]
+    draws = np.repeat(np.arange(len(parts)), [mask.sum() for mask in masks])
     return HeldOut(
         *(
             np.concatenate([values[mask] for values, mask in zip(column, masks, strict=True)])
             for column in zip(
                 *((p.columns.kind, p.measured_s, p.predicted_s) for p in parts), strict=True
             )
-        )
+        ),
+        draws,
     )

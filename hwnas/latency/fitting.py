@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from . import features, roofline
 from .columns import CLASSES, Columns
+from .draws import widened
 from .evaluation import accuracy
 from .predictor import Card, Overhead, Predictor, Quantiles, create
 from .regressors import Regressor, Trees
@@ -45,11 +46,16 @@ class Networks:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Kernels with their class, and what models that had not seen them predicted."""
+    """Kernels with their class, and what models that had not seen them predicted.
+
+    `draws` says which kernels were held out together, where several draws were made and intervals
+    are to hold for the next.
+    """
 
     kind: NDArray[np.int8]
     measured_s: Seconds
     predicted_s: Seconds
+    draws: NDArray[np.int64] | None = None
 
 
 def fit(
@@ -273,11 +279,14 @@ def quantiles_of_few(log_ratios: Seconds, of: str) -> Quantiles:
 def kernel_quantiles(held_out: HeldOut) -> dict[str, Quantiles]:
     """Return quantiles of all held-out kernels, and of each class that has enough of them."""
     ratios = np.log(held_out.measured_s / held_out.predicted_s)
-    found = {"all": quantiles(ratios, "kernels")}
+    groups = {"all": np.ones(len(ratios), dtype=bool)}
     for kind, name in enumerate(CLASSES):
-        of_class = ratios[held_out.kind == kind]
-        if len(of_class) >= LEAST_OF_A_CLASS:
-            found[name] = quantiles(of_class, "kernels")
+        of_class = held_out.kind == kind
+        if of_class.sum() >= LEAST_OF_A_CLASS:
+            groups[name] = of_class
+    found = {name: quantiles(ratios[rows], "kernels") for name, rows in groups.items()}
+    if (draws := held_out.draws) is not None:
+        found = {n: widened(q, ratios[groups[n]], draws[groups[n]]) for n, q in found.items()}
     return found
 
 
