@@ -17,7 +17,7 @@ from hwnas.errors import HwnasError, UsageError
 from hwnas.latency import predictor as predictors
 from hwnas.latency import tables
 from hwnas.latency.columns import CLASSES, from_kernels, from_table
-from hwnas.latency.fitting import Networks, fit
+from hwnas.latency.fitting import HeldOut, Networks, fit, kernel_quantiles
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Trees
@@ -116,6 +116,31 @@ def test_intervals_cover_what_they_state() -> None:
         low, high = predictor.kernel_factors(columns, confidence)
         covered = ((low * predicted <= seconds) & (seconds <= high * predicted)).mean()
         assert covered == pytest.approx(confidence, abs=0.06)
+
+
+def test_rare_classes_have_intervals_of_rare_classes() -> None:
+    """Twenty rows of a class do not tell its bounds; those of all rare ones together do."""
+    rng = np.random.default_rng(0)
+    kinds = [CLASSES.index(name) for name in ("dense", "pool", "transpose", "resize")]
+    spreads = dict(zip(kinds, (0.02, 0.3, 0.3, 0.1), strict=True))
+
+    def rows(*counts: int) -> HeldOut:
+        kind = np.repeat(kinds, counts).astype(np.int8)
+        ratio = np.exp(rng.standard_normal(len(kind)) * [spreads[k] for k in kind])
+        return HeldOut(kind, ratio, np.ones(len(kind)))
+
+    shares = []
+    for _ in range(20):
+        found = kernel_quantiles(rows(5000, 20, 100, 10))
+        others = rows(0, 1000, 0, 0)
+        low, high = found["pool"].factors(0.9)
+        shares.append(np.mean((low <= others.measured_s) & (others.measured_s <= high)))
+        assert found["dense"].factors(0.9)[1] < 1.05
+        for rare in ("transpose", "resize", "matmul"):  # which was never held out
+            assert found[rare].factors(0.9)[1] > 1.2
+            assert found[rare].of == "kernels of rare classes"
+    assert np.mean(shares) >= 0.88
+    assert set(kernel_quantiles(rows(300, 0, 5, 0))) == {"all", "dense"}
 
 
 def test_a_predictor_survives_the_disk(made_up: Predictor, tmp_path: Path) -> None:

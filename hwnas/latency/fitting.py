@@ -19,7 +19,10 @@ from .regressors import Regressor, Trees
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.98)
 FOLDS = 4
 LEAST_OF_A_CLASS = 200
-"""Held-out kernels from which a class has quantiles of its own."""
+"""Held-out kernels from which a class has quantiles of its own alone; below, it is rare."""
+
+LEAST_OF_RARE = 20
+"""Held-out kernels of rare classes, together, that 90 % intervals can be told from."""
 
 DISTURBED = 0.03
 """Disagreement between a network and its kernels that only a disturbance explains."""
@@ -277,17 +280,35 @@ def quantiles_of_few(log_ratios: Seconds, of: str) -> Quantiles:
 
 
 def kernel_quantiles(held_out: HeldOut) -> dict[str, Quantiles]:
-    """Return quantiles of all held-out kernels, and of each class that has enough of them."""
+    """Return quantiles of all held-out kernels, and of each class by itself.
+
+    Rare classes are harder to predict than all kernels on the whole, and their few rows, mostly of
+    very few networks, tell little about others. So each has the wider of two bounds: those of its
+    own rows, if there are any, and those of the rows of all rare classes together.
+    """
     ratios = np.log(held_out.measured_s / held_out.predicted_s)
-    groups = {"all": np.ones(len(ratios), dtype=bool)}
+    count = np.bincount(held_out.kind, minlength=len(CLASSES))
+    rare = (count < LEAST_OF_A_CLASS)[held_out.kind]
+
+    def bounds(rows: NDArray[np.bool_], of: str = "kernels") -> Quantiles:
+        found = quantiles(ratios[rows], of)
+        draws = held_out.draws
+        return found if draws is None else widened(found, ratios[rows], draws[rows])
+
+    found = {"all": bounds(np.ones(len(ratios), dtype=bool))}
+    shared = bounds(rare, "kernels of rare classes") if rare.sum() >= LEAST_OF_RARE else None
     for kind, name in enumerate(CLASSES):
         of_class = held_out.kind == kind
-        if of_class.sum() >= LEAST_OF_A_CLASS:
-            groups[name] = of_class
-    found = {name: quantiles(ratios[rows], "kernels") for name, rows in groups.items()}
-    if (draws := held_out.draws) is not None:
-        found = {n: widened(q, ratios[groups[n]], draws[groups[n]]) for n, q in found.items()}
+        if count[kind] >= LEAST_OF_A_CLASS:
+            found[name] = bounds(of_class)
+        elif shared is not None:
+            found[name] = _wider(shared, bounds(of_class)) if count[kind] else shared
     return found
+
+
+def _wider(a: Quantiles, b: Quantiles) -> Quantiles:
+    """Return bounds that are no narrower than either; what they rest on is told as of `a`."""
+    return replace(a, low=tuple(map(min, a.low, b.low)), high=tuple(map(max, a.high, b.high)))
 
 
 def _no_quantiles() -> Quantiles:
