@@ -26,13 +26,16 @@ from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Mlp, Trees
 from hwnas.latency.tables import read
 from hwnas.latency.together import Measured, learn
-from hwnas.latency.transfer import Samples, transfer
+from hwnas.latency.transfer import OWN, Samples, transfer
 from hwnas.lowering.kernels import Fusion, fuse
 from hwnas.profiling.profile import Profile, load
 from hwnas.workflows.profiled import fit_profile
 
 SIZES = (10, 20, 50)
 DRAWS = 10
+LEAST_HELD = 8
+"""Networks that must be left to judge by."""
+
 TARGETS = ("cpu-2threads", "cpu-int8", "cpu-basic")
 
 
@@ -104,6 +107,8 @@ def _processor(profile: Profile, sources: dict[str, Predictor]) -> None:
     )
     rng = np.random.default_rng(0)
     for size in SIZES:
+        if size + LEAST_HELD > len(networks):
+            break
         orders = [rng.permutation(len(networks)) for _ in range(DRAWS)]
         parts = [(order[:size], order[size:]) for order in orders]
         _row(profile.device, f"{size} networks", sources, everyone, parts)
@@ -135,7 +140,7 @@ def _row(
         chosen.append(predictor.card.provenance["adapted_from"])
         adapted.append(accuracy(others.seconds, _times(predictor, others)))
         scratch.append(accuracy(others.seconds, _times(_from_scratch(samples, sources), others)))
-    of = ", ".join(f"{name} {chosen.count(name)}x" for name in sources if name in chosen)
+    of = ", ".join(f"{name} {chosen.count(name)}x" for name in (*sources, OWN) if name in chosen)
     cells = [
         f"{np.mean([a[key] for a in way]):.1%}"
         for way in (adapted, scratch)

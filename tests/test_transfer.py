@@ -16,7 +16,7 @@ from hwnas.latency.columns import CLASSES, Columns, from_kernels
 from hwnas.latency.fitting import fit
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Trees
-from hwnas.latency.transfer import Samples, transfer
+from hwnas.latency.transfer import OWN, Samples, transfer
 from hwnas.lowering.kernels import Fusion, fuse
 from hwnas.profiling.profile import NetworkRecord, Profile
 from hwnas.workflows import adapting
@@ -128,6 +128,30 @@ def test_the_most_similar_source_is_chosen(source: Predictor) -> None:
     assert provenance["adapted_from"] == "known"
     errors = provenance["adapted_from_mape"]
     assert errors["known"] < errors["unlike"]
+
+
+def test_a_source_that_has_nothing_in_common_is_left(source: Predictor) -> None:
+    columns, rows = networks(20, 1)
+    slow = np.exp(2 * np.sin(columns.out_channels)) * 1e3 / columns.macs
+    model = fit(
+        columns,
+        slow,
+        device="unlike",
+        runtime="none",
+        precision="fp32",
+        feature_set="cpu",
+        bytes_per_value=4,
+        provenance={},
+        regressor=Trees(count=60, leaves=15, min_leaf=5),
+    )
+    samples = Samples(columns, rows, new_times(columns, rows), whole=True)
+    new = transfer({"unlike": model}, samples, device="", runtime="", precision="", provenance={})
+    assert new.card.provenance["adapted_from"] == OWN
+    others, of = networks(30, 2)
+    truth = new_times(others, of)
+    told = new.constant_s + np.bincount(of, weights=new.shares(others))
+    assert np.abs(told / truth - 1).mean() < 0.06
+    assert (new.shares(others) > 0).all()
 
 
 def test_single_kernels_are_samples_too(source: Predictor) -> None:

@@ -3,37 +3,49 @@
 The time of each kernel on the source is multiplied by exp(a + b x), x a few smooth features of the
 kernel: one scale, then a residual in the kernel's class and shape. The factors b are drawn towards
 zero (ridge regression), so that ten whole-network times suffice for the scale and fifty tell
-classes apart. Sums stay sums: what comes out is a predictor like any other, whose model is the
-source's plus one linear term. The approach is that of HELP (https://arxiv.org/abs/2106.08630) in
-its simplest form: what a device has in common with a known one is not learned again.
+classes apart. A roofline fitted to the new device's own samples is corrected and judged beside the
+sources: a runtime or a precision may have little in common with any of them. Sums stay sums: what
+comes out is a predictor like any other, whose model is the source's plus one linear term. The
+approach is that of HELP (https://arxiv.org/abs/2106.08630) in its simplest form: what a device has
+in common with a known one is not learned again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from . import features
+from . import features, roofline
 from .columns import Columns
 from .evaluation import accuracy
 from .fitting import quantiles, ranges
 from .predictor import Overhead, Predictor, Quantiles, create
-from .regressors.base import INPUT, OUTPUT
+from .regressors.base import INPUT, OUTPUT, write
 
 LEAST = 5
 """Samples below which there is nothing to fit."""
 
 FOLDS = 10
 
-SMOOTH = ("log_depth", "log_rows", "log_out_channels", "log_intensity", "kernel_area", "fused_add")
+OWN = "a roofline of its own"
+"""What stands for a source where none is as good as a roofline fitted to the samples."""
+
+SMOOTH = (
+    *("log_depth", "log_rows", "log_out_channels", "log_intensity", "kernel_area", "fused_add"),
+    *("log_roofline", "out_padding_16"),
+)
 """Features of a kernel's shape that the correction may depend on, beside its class."""
 
 Array = NDArray[np.float64]
+
+Start: TypeAlias = "Callable[[Samples], Predictor]"
+"""What is corrected, given the samples that it may rest on."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +83,11 @@ def transfer(
     precision: str,
     provenance: dict[str, Any],
 ) -> Predictor:
-    """Return a predictor for a new device, from the source that suits it best.
+    """Return a predictor for a new device, from what suits it best.
 
-    Each source is corrected and judged on samples left out (ten folds); the one of least error is
-    kept. Its intervals and its accuracy are those of the samples left out, as few as they are.
+    Each source, and a roofline fitted to the samples, is corrected and judged on samples left out
+    (ten folds); the one of least error is kept, named `OWN` if it is the roofline. Its intervals
+    and its accuracy are those of the samples left out, as few as they are.
 
     Args:
         sources: fitted predictors by device.
@@ -96,12 +109,14 @@ def transfer(
             f"none of the devices {', '.join(sources) or '(none)'} has a fitted predictor to start "
             "from; a device whose predictor is a roofline alone cannot be one."
         )
-    judged = {name: _held_out(source, samples) for name, source in known.items()}
+    starts: dict[str, Start] = {name: partial(_known, source) for name, source in known.items()}
+    starts[OWN] = partial(_at_peak, next(iter(known.values())))
+    judged = {name: _held_out(start, samples) for name, start in starts.items()}
     errors = {
         name: accuracy(samples.seconds, predicted)["mape"] for name, predicted in judged.items()
     }
     best = min(errors, key=lambda name: errors[name])
-    adapted = _Correction(known[best], samples).predictor()
+    adapted = _Correction(starts[best](samples), samples).predictor()
     ratios = np.log(samples.seconds / judged[best])
     told = "networks" if samples.whole else "kernels"
     spread = quantiles(ratios, told)
@@ -129,7 +144,35 @@ def _rough(spread: Quantiles) -> str:
     return f": beyond {min(beyond):.0%} it is the range of what was seen" if beyond else ""
 
 
-def _held_out(source: Predictor, samples: Samples) -> Array:
+def _known(source: Predictor, samples: Samples) -> Predictor:
+    return source
+
+
+def _at_peak(source: Predictor, samples: Samples) -> Predictor:
+    """Return a predictor by the roofline of the samples alone, with features as the source has."""
+    from onnx import helper, numpy_helper
+
+    like = source.card
+    peaks = roofline.fit(
+        samples.columns, samples.seconds, like.roofline.bytes_per_value, samples.rows
+    )
+    names = tuple(features.names(like.feature_set))
+    tensors = [
+        numpy_helper.from_array(np.zeros((len(names), 1), np.float32), "weights"),
+        numpy_helper.from_array(np.zeros(1, np.float32), "bias"),
+    ]
+    nothing = helper.make_node("Gemm", [INPUT, "weights", "bias"], [OUTPUT])
+    card = replace(
+        like,
+        roofline=peaks,
+        overhead=Overhead(),
+        measured=ranges(samples.columns),
+        features=names,
+    )
+    return create(card, write([nothing], tensors, len(names)))
+
+
+def _held_out(start: Start, samples: Samples) -> Array:
     """Return each sample's time as predicted without it."""
     count = len(samples.seconds)
     order = np.random.default_rng(0).permutation(count)
@@ -137,7 +180,8 @@ def _held_out(source: Predictor, samples: Samples) -> Array:
     for part in np.array_split(order, min(FOLDS, count)):
         fold = np.sort(part)
         others = np.setdiff1d(order, fold)
-        adapted = _Correction(source, samples.take(others)).predictor()
+        few = samples.take(others)
+        adapted = _Correction(start(few), few).predictor()
         held = samples.take(fold)
         if samples.whole:
             each = adapted.shares(held.columns)
@@ -150,7 +194,7 @@ def _held_out(source: Predictor, samples: Samples) -> Array:
 class _Correction:
     """The factors that turn a source's kernel times into the new device's."""
 
-    NOISE = 0.03
+    NOISE = 0.08
     """Relative error of a sample that the correction need not explain."""
 
     SPREAD = 0.2
