@@ -32,7 +32,8 @@ from hwnas.latency.evaluation import accuracy
 from hwnas.latency.fitting import quantiles, quantiles_of_few, ranges
 from hwnas.latency.predictor import Card, Overhead, Predictor
 from hwnas.latency.roofline import Roofline
-from hwnas.lowering.kernels import Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Kernel
 
 NAME = "pixel2-cpu-fp32"
 DEVICE = spec.load(NAME)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hwnas.architecture import Graph
 from hwnas.latency.columns import Columns, from_kernels
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 
 MODELS: dict[str, tuple[Graph, tuple[str, ...]]] = {
     "MobileNetV1": (known_networks.mobilenetv1(), ("MobileNetV1_1.0_224", "MobileNetV1")),

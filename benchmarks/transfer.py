@@ -27,7 +27,8 @@ from hwnas.latency.regressors import Mlp, Trees
 from hwnas.latency.tables import read
 from hwnas.latency.together import Measured, learn
 from hwnas.latency.transfer import OWN, Samples, transfer
-from hwnas.lowering.kernels import Fusion, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion
 from hwnas.profiling.profile import Profile, load
 from hwnas.workflows.profiled import fit_profile
 

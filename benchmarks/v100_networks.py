@@ -15,7 +15,8 @@ from hwnas.architecture.graph import Size
 from hwnas.devices import spec
 from hwnas.latency.columns import from_kernels
 from hwnas.latency.predictor import Predictor
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.workflows.predict import load_predictor
 
 PRECISIONS = ("fp32", "fp16", "int8")

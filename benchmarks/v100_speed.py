@@ -10,7 +10,8 @@ from v100_networks import DEFAULT_BATCH, DEFAULT_SIZE, PRECISIONS, swept_kernels
 from hwnas.architecture import lower, zoo
 from hwnas.devices import spec
 from hwnas.latency.columns import from_kernels
-from hwnas.lowering.kernels import Fusion, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
 

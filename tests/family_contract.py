@@ -29,7 +29,8 @@ from hwnas.budgets.oracles import LayerSum, graph_oracle
 from hwnas.devices import spec
 from hwnas.errors import UsageError
 from hwnas.latency.oracle import LatencyOracle
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.lowering.onnx_reader import of_model
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.torch_writer import to_source, to_torch

@@ -17,7 +17,7 @@ from hwnas.cli import main
 from hwnas.devices import onnxruntime_providers, openvino_cpu, registry, spec, torch_eager
 from hwnas.devices.onnxruntime_providers import OnnxRuntimeProvider, Provider
 from hwnas.errors import DeviceUnavailableError, UsageError
-from hwnas.lowering.kernels import fuse
+from hwnas.lowering.fusing import fuse
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
 from hwnas.profiling.profile import match

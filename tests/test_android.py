@@ -36,7 +36,7 @@ from hwnas.devices.remote import adb, adb_tool, runners
 from hwnas.devices.remote import device as remote
 from hwnas.devices.remote.protocol import Answer, FarEnvironment, Request, parse
 from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
-from hwnas.lowering.kernels import fuse
+from hwnas.lowering.fusing import fuse
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
 from hwnas.profiling import session

@@ -28,7 +28,7 @@ from hwnas.devices import spec
 from hwnas.errors import UsageError
 from hwnas.latency.columns import CLASSES, kind_of
 from hwnas.latency.oracle import LatencyOracle
-from hwnas.lowering.kernels import fuse
+from hwnas.lowering.fusing import fuse
 from hwnas.lowering.onnx_reader import of_model
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler, he_normal

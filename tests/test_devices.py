@@ -18,7 +18,8 @@ from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.errors import HwnasError, TooNoisyError, UsageError
 from hwnas.latency.fitting import adding_up
 from hwnas.latency.oracle import LatencyOracle
-from hwnas.lowering.kernels import Fusion, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion
 from hwnas.lowering.onnx_reader import of_model
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler

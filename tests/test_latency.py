@@ -21,7 +21,8 @@ from hwnas.latency.fitting import HeldOut, Networks, fit, kernel_quantiles
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Trees
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
 from hwnas.workflows.profiled import LEARNED

@@ -26,7 +26,8 @@ from hwnas.errors import UsageError
 from hwnas.latency.columns import CLASSES, kind_of
 from hwnas.latency.roofline import Roofline
 from hwnas.lowering import rules
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.lowering.onnx_reader import of_model, read
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler

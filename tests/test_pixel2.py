@@ -26,7 +26,8 @@ from hwnas.latency.columns import CLASSES, from_kernels, kind_of
 from hwnas.latency.fitting import quantiles_of_few
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.roofline import Roofline
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor, predict
 

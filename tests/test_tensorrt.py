@@ -42,8 +42,8 @@ from hwnas.devices.tensorrt.kept import KEPT
 from hwnas.devices.tensorrt.nvml import Clocks
 from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
 from hwnas.lowering import explicit_qdq
+from hwnas.lowering.fusing import fuse
 from hwnas.lowering.half import to_half
-from hwnas.lowering.kernels import fuse
 from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler, he_normal
 from hwnas.profiling.profile import match

@@ -17,7 +17,8 @@ from hwnas.latency.fitting import fit
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Trees
 from hwnas.latency.transfer import OWN, Samples, transfer
-from hwnas.lowering.kernels import Fusion, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion
 from hwnas.profiling.profile import NetworkRecord, Profile
 from hwnas.workflows import adapting
 

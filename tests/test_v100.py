@@ -16,7 +16,8 @@ from hwnas.devices import spec
 from hwnas.latency.columns import Columns, from_kernels
 from hwnas.latency.features import build
 from hwnas.latency.predictor import Predictor
-from hwnas.lowering.kernels import Fusion, Kernel, fuse
+from hwnas.lowering.fusing import fuse
+from hwnas.lowering.kernels import Fusion, Kernel
 from hwnas.store import shelf
 from hwnas.workflows.predict import load_predictor
 

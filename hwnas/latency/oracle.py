@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..architecture.graph import Graph, Size
-from ..lowering.kernels import Fusion, Kernel, fuse
+from ..lowering.fusing import fuse
+from ..lowering.kernels import Fusion, Kernel
 
 
 class KernelTimes(Protocol):

@@ -45,6 +45,24 @@ WRITTEN_AS = {
 """Layers that are told apart by what surrounds them, and are one kernel."""
 
 
+def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
+    """Return the kernels that a runtime executes for a graph, in order.
+
+    Raises:
+        UsageError: there are no fusion rules of that name.
+    """
+    return [kernel for _, kernel in fuse_layers(graph, fusion)]
+
+
+def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
+    """Return the kernels of a graph, each with the index of the layer that it begins with.
+
+    Raises:
+        UsageError: there are no fusion rules of that name.
+    """
+    return Fuser(graph, fusion).kernels()
+
+
 class Fuser:
     """Derives the kernels of one graph; tensors are positions in the list of nodes."""
 

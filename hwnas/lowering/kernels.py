@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..architecture.graph import Channels, Graph, Size
+from ..architecture.graph import Channels, Size
 
 
 class Kernel(NamedTuple):
@@ -57,23 +57,3 @@ class Fusion:
     input: str = ""
     block: int = 0
     rules: str = "common"
-
-
-def fuse(graph: Graph, fusion: Fusion) -> list[Kernel]:
-    """Return the kernels that a runtime executes for a graph, in order.
-
-    Raises:
-        UsageError: there are no fusion rules of that name.
-    """
-    return [kernel for _, kernel in fuse_layers(graph, fusion)]
-
-
-def fuse_layers(graph: Graph, fusion: Fusion) -> list[tuple[int, Kernel]]:
-    """Return the kernels of a graph, each with the index of the layer that it begins with.
-
-    Raises:
-        UsageError: there are no fusion rules of that name.
-    """
-    from .fusing import Fuser
-
-    return Fuser(graph, fusion).kernels()

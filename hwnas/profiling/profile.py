@@ -20,7 +20,8 @@ from ..architecture.graph import Graph, Size
 from ..devices.measurement import KernelTiming
 from ..errors import UsageError
 from ..lowering import operators
-from ..lowering.kernels import Fusion, Kernel, fuse_layers
+from ..lowering.fusing import fuse_layers
+from ..lowering.kernels import Fusion, Kernel
 from ..lowering.weights import names, output_name
 from ..store.files import new_folder, read_toml
 

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..latency.columns import from_kernels
 from ..latency.predictor import Predictor, load
 from ..latency.transfer import Samples, transfer
-from ..lowering.kernels import fuse
+from ..lowering.fusing import fuse
 from ..profiling.profile import Profile
 from ..store import shelf
 

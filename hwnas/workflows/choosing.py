@@ -10,7 +10,7 @@ from ..devices.spec import DeviceSpec
 from ..latency.columns import from_kernels
 from ..latency.committee import Committee
 from ..latency.fitting import sequence_of
-from ..lowering.kernels import fuse
+from ..lowering.fusing import fuse
 from ..profiling.profile import NetworkRecord
 from ..profiling.session import Sample
 

@@ -10,7 +10,8 @@ from ..architecture.graph import Graph
 from ..devices.spec import DeviceSpec
 from ..errors import HwnasError
 from ..latency.predictor import Prediction, Predictor, load
-from ..lowering.kernels import Kernel, fuse_layers
+from ..lowering.fusing import fuse_layers
+from ..lowering.kernels import Kernel
 from ..lowering.weights import names
 from ..store import shelf
 

@@ -22,7 +22,8 @@ from ...architecture.families import BlockOptions
 from ...architecture.families.mobile import Mobile
 from ...architecture.graph import Size
 from ...errors import UsageError
-from ...lowering.kernels import Fusion, Kernel, fuse
+from ...lowering.fusing import fuse
+from ...lowering.kernels import Fusion, Kernel
 from .table import (
     GREATEST_SIZE,
     BadRow,
