@@ -29,7 +29,8 @@ from hwnas.devices import spec
 from hwnas.latency import tables
 from hwnas.latency.columns import Columns, from_kernels
 from hwnas.latency.evaluation import accuracy
-from hwnas.latency.fitting import quantiles, quantiles_of_few, ranges
+from hwnas.latency.fitting import ranges
+from hwnas.latency.intervals import quantiles, quantiles_of_few
 from hwnas.latency.predictor import Card, Overhead, Predictor
 from hwnas.latency.roofline import Roofline
 from hwnas.lowering.fusing import fuse

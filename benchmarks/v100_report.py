@@ -11,7 +11,7 @@ from v100_pieces import BYTES, MODELS, SHIPPED, HeldOutPiece, Pieces
 
 from hwnas.latency.columns import CLASSES
 from hwnas.latency.evaluation import accuracy
-from hwnas.latency.fitting import HeldOut, kernel_quantiles
+from hwnas.latency.intervals import HeldOut, kernel_quantiles
 
 Rows = Callable[[HeldOutPiece], NDArray[np.bool_]]
 DEPTHWISE = CLASSES.index("depthwise")

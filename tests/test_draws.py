@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hwnas.latency.draws import widened
-from hwnas.latency.fitting import HeldOut, kernel_quantiles, quantiles
+from hwnas.latency.intervals import HeldOut, kernel_quantiles, quantiles
 from hwnas.latency.predictor import Quantiles
 
 ROWS = 300

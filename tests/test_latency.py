@@ -17,7 +17,8 @@ from hwnas.errors import HwnasError, UsageError
 from hwnas.latency import predictor as predictors
 from hwnas.latency import tables
 from hwnas.latency.columns import CLASSES, from_kernels, from_table
-from hwnas.latency.fitting import HeldOut, Networks, fit, kernel_quantiles
+from hwnas.latency.fitting import Networks, fit
+from hwnas.latency.intervals import HeldOut, kernel_quantiles
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Trees

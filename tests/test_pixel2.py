@@ -23,7 +23,7 @@ from hwnas.errors import UsageError
 from hwnas.latency import predictor as predictors
 from hwnas.latency import tables
 from hwnas.latency.columns import CLASSES, from_kernels, kind_of
-from hwnas.latency.fitting import quantiles_of_few
+from hwnas.latency.intervals import quantiles_of_few
 from hwnas.latency.predictor import Predictor
 from hwnas.latency.roofline import Roofline
 from hwnas.lowering.fusing import fuse

@@ -6,7 +6,8 @@ import numpy as np
 
 from hwnas.latency.columns import Columns, from_kernels
 from hwnas.latency.evaluation import accuracy
-from hwnas.latency.fitting import HeldOut, fit
+from hwnas.latency.fitting import fit
+from hwnas.latency.intervals import HeldOut
 from hwnas.latency.regressors import Mlp
 from hwnas.latency.together import Measured, learn, merged
 from hwnas.lowering.kernels import Kernel

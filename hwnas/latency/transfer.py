@@ -24,7 +24,8 @@ from ..errors import UsageError
 from . import features, roofline
 from .columns import Columns
 from .evaluation import accuracy
-from .fitting import quantiles, ranges
+from .fitting import ranges
+from .intervals import quantiles
 from .predictor import Overhead, Predictor, Quantiles, create
 from .regressors.base import INPUT, OUTPUT, write
 
