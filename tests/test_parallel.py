@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,31 @@ def test_an_interrupted_pool_leaves_no_process(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert len(workers) == 2
     assert not any(process.is_alive() for process in workers)
+
+
+def own_things(said: str) -> None:
+    """Begin what a task over ssh or adb begins, files and another process, and say what."""
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            Path(f"{said}.part").write_text(f"{folder} {child.pid}")
+            Path(f"{said}.part").rename(said)
+            time.sleep(60)
+        finally:
+            child.kill()
+
+
+def test_an_ended_worker_leaves_no_files_and_processes(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    with ProcessPool(1) as pool:
+        pool.submit(task("t", "own_things", said=str(said)))
+        deadline = time.monotonic() + 30
+        while not said.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        folder, child = said.read_text().split()
+        blocked = Path(f"/proc/{child}/status").read_text().partition("SigIgn:")[2].split()[0]
+        assert not int(blocked, 16) & 1 << (signal.SIGINT - 1)  # Ctrl-C ends it, too
+    assert not Path(folder).exists()
+    assert not Path(f"/proc/{child}").exists()
 
 
 def stations(*names: str, resource: str = "phone") -> list[Station]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -136,7 +138,11 @@ def processors() -> int:
 
 def _work(pipe: Connection, station: Station) -> None:
     """Do tasks until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+    # The parent ends its workers itself. Signals are not ignored but handled by doing nothing:
+    # what a task starts, such as adb, would inherit that they are ignored.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    # Being ended is an exit, so that a task ends what it started and removes its files.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -151,6 +157,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ENDS_WITHIN_S)
     os._exit(1)
 
 
