@@ -140,6 +140,16 @@ def test_a_torn_line_is_dropped_and_corruption_is_not(tmp_path: Path) -> None:
         Journal(path, {"a": 1})
 
 
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, {}) as journal:
+        with pytest.raises(HwnasError, match="another process writes"):
+            Journal(path, {})
+        journal.append({"n": 1})
+    with Journal(path, {}) as journal:
+        assert journal.records == [{"n": 1}]
+
+
 def test_the_users_shelf_comes_first(own_shelf: Path) -> None:
     shipped = shelf.find("devices", "cpu")
     own = own_shelf / "devices" / "cpu.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -20,23 +21,21 @@ class Journal:
 
     Raises:
         UsageError: the file is not a journal, or belongs to something else.
+        HwnasError: it cannot be written, or another process writes it.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
-        found, self.records, intact = _read(path)
-        if found is not None and found != header:
-            raise UsageError(
-                f"{path} belongs to another run ({found}); delete it, or repeat that run's options."
-            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
-            self._file.truncate(intact)  # a line torn by a kill is dropped
-            if found is None:
-                self._write(header)
         except OSError as error:
             raise HwnasError(f"cannot write {path}: {error.strerror}.") from None
+        try:
+            self._go_on(header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record.
@@ -62,6 +61,30 @@ class Journal:
     ) -> None:
         """Close the file."""
         self._file.close()
+
+    def _go_on(self, header: dict[str, Any]) -> None:
+        """Keep other processes out, and read what is there."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HwnasError(
+                f"another process writes {self.path} just now. Wait until it ends, or end it, and "
+                "repeat the command."
+            ) from None
+        except OSError as error:
+            raise HwnasError(f"cannot lock {self.path}: {error.strerror}.") from None
+        found, self.records, intact = _read(self.path)
+        if found is not None and found != header:
+            raise UsageError(
+                f"{self.path} belongs to another run ({found}); delete it, or repeat that run's "
+                "options."
+            )
+        try:
+            self._file.truncate(intact)  # a line torn by a kill is dropped
+            if found is None:
+                self._write(header)
+        except OSError as error:
+            raise HwnasError(f"cannot write {self.path}: {error.strerror}.") from None
 
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")

@@ -152,9 +152,9 @@ def _farm(
     report: Report,
 ) -> dict[str, Any]:
     asked = {**spec.document(), "environment": environment()}
-    write_atomic(path / "spec.json", json.dumps(asked, indent=2) + "\n")
     began = datetime.now(timezone.utc)
     with Journal(path / "journal.jsonl", JOURNAL) as journal:
+        write_atomic(path / "spec.json", json.dumps(asked, indent=2) + "\n")
         number = 1 + max((int(r["task"].partition(".")[0]) for r in journal.records), default=0)
         works = {kind.device.name: Work(kind) for kind in kinds}
         hellos = _known(journal, works)
