@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -62,7 +63,8 @@ def answered(far: Path, **options: object) -> tuple[int, Answer]:
 
 def failed(far: Path, **options: object) -> tuple[str, str]:
     code, answer = answered(far, **options)
-    assert code == 1 and answer.error is not None
+    assert answer.error is not None
+    assert code == (2 if answer.error.kind == "usage" else 1)
     return answer.error.kind, answer.error.message
 
 
@@ -124,7 +126,7 @@ def test_it_is_pinned_to_cores(far: Path, monkeypatch: pytest.MonkeyPatch, capsy
     core = max(os.sched_getaffinity(0))
     _, answer = answered(far, cores=str(core))
     assert answer.error is None
-    assert failed(far, cores="9999")[0] == "usage"
+    assert failed(far, cores="9999")[0] == "run"
     pinned: list[list[int]] = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: pinned.append(cores))
     monkeypatch.chdir(far)
@@ -156,6 +158,15 @@ def one_node(shape: list[object], kind: int = TensorProto.FLOAT) -> bytes:
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[opset], ir_version=8)
     data: bytes = model.SerializeToString()
     return data
+
+
+def test_a_runner_that_is_being_ended_is_waited_for(far: Path) -> None:
+    with (far / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ending = threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
+        ending.start()
+        assert answered(far)[0] == 0
+        ending.join()
 
 
 def test_one_client_at_a_time(far: Path) -> None:

@@ -30,6 +30,9 @@ CONTENDED = 1.03
 BUSY = 75
 """Exit code where another client measures on this board."""
 
+ENDING_S = 2.0
+"""How much longer a runner that is being ended may hold the lock."""
+
 THERMAL = Path("/sys/class/thermal")
 PROCESSORS = Path("/sys/devices/system/cpu")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider"}
@@ -63,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
             answer = measured(asked)
     except FailedError as error:
         answer = {"error": {"kind": error.kind, "message": str(error)}}
-        code = BUSY if error.kind == "busy" else 1
+        code = {"busy": BUSY, "usage": 2}.get(error.kind, 1)
     part = Path(asked.out + ".part")
     try:
         part.write_text(json.dumps({"schema": SCHEMA, **answer}), encoding="utf-8")
@@ -110,10 +113,16 @@ def cores(text: str) -> list[int]:
 def alone() -> Iterator[None]:
     """Hold the lock of this folder: two measurements at a time would disturb each other."""
     with (Path(__file__).resolve().parent / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FailedError("busy", "another client is measuring on this device") from None
+        deadline = time.monotonic() + ENDING_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    message = "another client is measuring on this device"
+                    raise FailedError("busy", message) from None
+            time.sleep(0.1)
         yield
 
 
@@ -123,7 +132,8 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
         try:
             os.sched_setaffinity(0, asked.cores)
         except OSError as error:
-            raise FailedError("usage", f"--cores: {error.strerror}") from None
+            message = f"the system does not let it run on the cores asked for: {error.strerror}"
+            raise FailedError("run", message) from None
     session, run = loaded(asked)
     answer: dict[str, Any] = {"cool_down": cool_down(asked), "before": state()}
     if asked.profile:
