@@ -219,7 +219,7 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
         (["predict", "resnet50", "--confidence", "0.999"], 2, "calibrated"),
         (["evaluate", "--kernels", "nothing.csv"], 2, "cannot read nothing.csv"),
         (["measure", "resnet50", "--device", "v100-trt-fp16"], 4, "cannot be reached"),
-        (["profile", "--device", "serial:1"], 4, "not a connection"),
+        (["profile", "--device", "serial:1"], 2, "not a connection"),
         (["profile", "--device", "ssh://-oProxyCommand=true"], 2, "ssh://[USER@]HOST[:PORT]"),
         (["export", "maedet-s", "--format", "caffe"], 2, "unknown format"),
         (["export", "maedet-s", "--format", "mmdt"], 2, "Did you mean 'mmdet'"),

@@ -431,6 +431,7 @@ def test_bad_files_get_one_clear_message(
         (["--devices", "lab.toml", "--networks", "9"], 2, "--networks goes with --device"),
         (["--devices", "lab.toml", "--precision", "int8"], 2, "--precision goes with --device"),
         (["--devices", "lab.toml", "--resume", "x"], 2, "takes everything"),
+        (["--devices", "lab.toml", "--resume"], 2, "goes on with --resume FOLDER alone"),
         (["--devices", "lab.toml", "--ray", "127.0.0.1:9"], 4, "--ray"),
         (["--device", "cpu", "--ray", "auto"], 2, "--ray goes with --devices"),
         (["--resume", "nothing"], 2, "not the folder of a farm"),

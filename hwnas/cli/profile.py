@@ -103,6 +103,10 @@ def command(
     if devices or resume:
         if device or import_ or export:
             raise click.UsageError("--devices, --resume FOLDER and --device exclude each other.")
+        if resume == "":
+            raise click.UsageError(
+                "a farm goes on with --resume FOLDER alone; leave --devices out."
+            )
         profile_farm(devices, Path(resume) if resume else None, ray, out, minutes, as_json)
         return
     refuse_options(("ray", "out"), "--devices FARM.toml or --resume FOLDER")

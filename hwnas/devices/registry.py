@@ -101,7 +101,6 @@ def described(name: str) -> DeviceSpec:
 
     Raises:
         UsageError: it is neither.
-        DeviceUnavailableError: it is a connection of a kind that this version does not know.
     """
     if name in spec.names():
         return spec.load(name)
@@ -110,7 +109,7 @@ def described(name: str) -> DeviceSpec:
         device: DeviceSpec = adapter.default(name, argument)
         return device
     if ":" in name:
-        _adapter(name)  # says that it is none of this version
+        raise UsageError(_unknown(name))
     known = spec.names()
     raise UsageError(
         f"there is no device '{name}'.{did_you_mean(name, [*known, *KINDS])} "
@@ -191,9 +190,11 @@ def _adapter(connection: str) -> tuple[Any, str]:
     """Return the module behind a connection, and what stands behind its colon."""
     kind, _, argument = connection.partition(":")
     if kind not in KINDS:
-        forms = ", ".join(known.form for known in KINDS.values())
-        raise DeviceUnavailableError(
-            f"'{connection}' is not a connection of this version.{did_you_mean(kind, KINDS)} "
-            f"Known: {forms}."
-        )
+        raise DeviceUnavailableError(_unknown(connection))
     return importlib.import_module(f".{KINDS[kind].adapter}", __package__), argument
+
+
+def _unknown(connection: str) -> str:
+    forms = ", ".join(known.form for known in KINDS.values())
+    close = did_you_mean(connection.partition(":")[0], KINDS)
+    return f"'{connection}' is not a connection of this version.{close} Known: {forms}."

@@ -30,6 +30,7 @@ EXTRAS = {
 """Extras of hwnas: the package that each brings, and what it is for."""
 
 PROGRAMS = {
+    "adb": ("adb", "Android phones: adb[:SERIAL][/xnnpack]"),
     "ssh": ("openssh-client", "remote boards: ssh://[USER@]HOST[:PORT]"),
 }
 """Programs that hwnas starts: Debian's package that brings each, and what it is for."""

@@ -193,7 +193,6 @@ def understand(farm: FarmSpec) -> list[Kind]:
     Raises:
         UsageError: a connection or a source is unknown, devices of a kind are not alike, or a
             kind's name is that of another device.
-        DeviceUnavailableError: a connection is of a kind that this version does not know.
     """
     found = []
     for kind, units in farm.kinds().items():
@@ -248,7 +247,10 @@ def check_once(kinds: Sequence[Kind]) -> None:
 
 
 def _like(unit: Unit) -> DeviceSpec:
-    like = described(unit.connection)
+    try:
+        like = described(unit.connection)
+    except UsageError as error:
+        raise UsageError(f"'{unit.name}': {error}") from None
     if not like.connection:
         raise UsageError(
             f"'{unit.name}': the device '{unit.connection}' has no connection, so it cannot be "
