@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +41,41 @@ class TestTorch(DeviceContract):
 @has_openvino
 class TestOpenVino(DeviceContract):
     connection = "openvino"
+
+    def test_a_kernel_whose_average_rounds_to_nothing_is_told_all_the_same(
+        self, device: openvino_cpu.OpenVinoCpu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def rounding(request: Any) -> SimpleNamespace:
+            infos: list[Any] = []
+
+            def infer() -> None:
+                request.infer()
+                first = not infos
+                infos[:] = request.profiling_info
+                for i, node in enumerate(infos):
+                    if not first and node.node_type == "Convolution":
+                        infos[i] = SimpleNamespace(
+                            node_name=node.node_name,
+                            node_type=node.node_type,
+                            status=node.Status.NOT_RUN,
+                            Status=node.Status,
+                            real_time=timedelta(0),
+                        )
+
+            return SimpleNamespace(infer=infer, profiling_info=infos)
+
+        original = device._request
+
+        def request(model: bytes, counting: bool) -> Any:
+            compiled, real = original(model, counting)
+            return compiled, rounding(real) if counting else real
+
+        every, _ = device.profile(tiny(), seconds=0.0)
+        monkeypatch.setattr(device, "_request", request)
+        timings, _ = device.profile(tiny(), seconds=0.0)
+        convolutions = {t.name: t.seconds for t in timings if t.op == "conv"}
+        assert set(convolutions) == {timing.name for timing in every if timing.op == "conv"}
+        assert set(convolutions.values()) == {openvino_cpu.LEAST_S}
 
 
 class TestProvider(DeviceContract):

@@ -103,13 +103,14 @@ class OpenVinoCpu(LocalRuntime):
         def counted() -> None:
             request.infer()
             for node in request.profiling_info:
+                average = node.real_time.total_seconds()
+                averages.setdefault(node.node_name, []).append(average)
+                # An average that rounds to nothing is told as "not run", whatever ran before.
                 if node.status == node.Status.EXECUTED:
-                    average = node.real_time.total_seconds()
-                    averages.setdefault(node.node_name, []).append(average)
                     types[node.node_name] = node.node_type
 
         self._timed(counted, CALM_RUNS, MOST_RUNS, seconds)
-        timings = _timings(compiled, averages, types)
+        timings = _timings(compiled, {name: averages[name] for name in types}, types)
         return timings, self._timed(self.load(model), CALM_RUNS, MOST_RUNS, seconds)
 
     def _request(
