@@ -21,9 +21,8 @@ from v100_splits import Split, split
 
 from hwnas.latency import features, roofline
 from hwnas.latency.columns import Columns, from_kernels
-from hwnas.latency.predictor import session
 from hwnas.latency.regressors import Mlp, Regressor, Trees
-from hwnas.latency.regressors.base import INPUT
+from hwnas.latency.residual import INPUT, session
 from hwnas.latency.tables import KernelTable, read
 from hwnas.latency.together import Learned, Measured, learn, merged
 

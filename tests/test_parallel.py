@@ -21,8 +21,7 @@ from hwnas.errors import (
 from hwnas.parallel.orchestrator import ATTEMPTS, Outcome, run
 from hwnas.parallel.pool import ProcessPool
 from hwnas.parallel.ray_cluster import RayCluster
-from hwnas.parallel.stations import Station
-from hwnas.parallel.tasks import Task, execute
+from hwnas.parallel.tasks import Station, Task, execute
 from hwnas.store.journal import Journal
 
 

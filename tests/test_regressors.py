@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from hwnas.errors import DeviceUnavailableError
-from hwnas.latency.predictor import session
 from hwnas.latency.regressors import Blend, Mlp, Radial, Trees
-from hwnas.latency.regressors.base import INPUT, OUTPUT
 from hwnas.latency.regressors.mlp import fit_several
 from hwnas.latency.regressors.radial import pivots
+from hwnas.latency.residual import INPUT, OUTPUT, session
 
 SMALL = Mlp(width=24, layers=2, epochs=12, batch=128)
 OTHER = replace(SMALL, seed=1)

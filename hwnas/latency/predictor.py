@@ -17,7 +17,7 @@ from ..lowering.kernels import Kernel
 from ..store.files import new_folder, read_toml
 from . import features
 from .columns import CLASSES, Columns, from_kernels, from_table
-from .regressors.base import INPUT, OUTPUT
+from .residual import INPUT, OUTPUT, session
 from .roofline import Roofline
 
 if TYPE_CHECKING:
@@ -306,19 +306,6 @@ def load(folder: Path) -> Predictor:
     if missing := [name for name in card.features if name not in known]:
         raise UsageError(f"{path}: unknown feature '{missing[0]}'. Update hwnas.")
     return Predictor(card, model)
-
-
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """Return a quiet session of one thread."""
-    import os
-
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _sha(data: bytes) -> str:

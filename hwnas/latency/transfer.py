@@ -27,7 +27,7 @@ from .evaluation import accuracy
 from .fitting import ranges
 from .intervals import quantiles
 from .predictor import Overhead, Predictor, Quantiles, create
-from .regressors.base import INPUT, OUTPUT, write
+from .residual import INPUT, OUTPUT, write
 
 LEAST = 5
 """Samples below which there is nothing to fit."""

@@ -19,8 +19,8 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from ..errors import UsageError
-from .stations import Desk, Station
-from .tasks import Lost, Task, execute
+from .desk import Desk
+from .tasks import Lost, Station, Task, execute
 
 ENDS_WITHIN_S = 5.0
 

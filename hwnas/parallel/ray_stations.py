@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
+from .desk import Desk
 from .ray_cluster import RayCluster
-from .stations import Desk, Station
-from .tasks import Lost, Task, execute
+from .tasks import Lost, Station, Task, execute
 
 RESERVED = {"CPU", "GPU", "memory", "object_store_memory"}
 """Resources that Ray itself has."""

@@ -1,4 +1,4 @@
-"""Tasks as data: a function by its name, with JSON arguments and a JSON result."""
+"""Tasks as data: a function by its name, with JSON arguments and a JSON result; who may do them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import json
 import traceback
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import DeviceLostError, DeviceUnavailableError, HwnasError, InfeasibleError
-
-if TYPE_CHECKING:
-    from .stations import Station
 
 
 @dataclass(frozen=True)
@@ -22,13 +19,33 @@ class Task:
         name: unique among the tasks of a run; the journal knows the task by it.
         function: `package.module:function`, importable wherever workers run.
         arguments: its keyword arguments, as JSON data.
-        resource: what a worker must have to do it (`stations.Station`); '' for any worker.
+        resource: what a worker must have to do it (`Station`); '' for any worker.
     """
 
     name: str
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
     resource: str = ""
+
+
+@dataclass(frozen=True)
+class Station:
+    """A worker's place. It does one task at a time.
+
+    Attributes:
+        name: unique among the stations; on a cluster, the resource of the node that has it.
+        resource: what it has, as tasks ask for it; stations of one resource are interchangeable.
+            A task may also ask for one station by its name.
+        arguments: what every function is called with besides the task's own arguments.
+    """
+
+    name: str
+    resource: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def may_do(self, task: Task) -> bool:
+        """Whether a task can be done here."""
+        return task.resource in ("", self.resource, self.name)
 
 
 @dataclass(frozen=True)

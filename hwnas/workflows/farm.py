@@ -27,8 +27,7 @@ from ..lowering.kernels import Fusion
 from ..parallel.orchestrator import Backend, Outcome, run
 from ..parallel.pool import ProcessPool
 from ..parallel.ray_stations import RayStations
-from ..parallel.stations import Station
-from ..parallel.tasks import Failure, Task
+from ..parallel.tasks import Failure, Station, Task
 from ..store import shelf
 from ..store.files import read_json, write_atomic
 from ..store.journal import Journal

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import OUTPUT, Regressor, Table, Target, write
+from ..residual import OUTPUT, write
+from .base import Regressor, Table, Target
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DeviceUnavailableError
-from .base import INPUT, OUTPUT, Table, Target, check_same, write
+from ..residual import INPUT, OUTPUT, check_same, write
+from .base import Table, Target
 
 if TYPE_CHECKING:
     import onnx

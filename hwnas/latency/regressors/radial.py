@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import INPUT, OUTPUT, Table, Target, check_same, write
+from ..residual import INPUT, OUTPUT, check_same, write
+from .base import Table, Target
 
 if TYPE_CHECKING:
     import onnx

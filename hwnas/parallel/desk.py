@@ -1,38 +1,16 @@
-"""Workers with something of their own, mostly a device: who may do which task, and who is gone."""
+"""Who does which task: hands them to workers that have what they need, and knows who is gone."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from ..errors import DeviceUnavailableError
-from .tasks import Failure, Lost, Task, failed
+from .tasks import Failure, Lost, Station, Task, failed
 
 LOSSES = 2
 """How often in a row a worker with a resource may be lost before it is given up: less often than a
 task may lose its worker, so that another worker still has its turn."""
-
-
-@dataclass(frozen=True)
-class Station:
-    """A worker's place. It does one task at a time.
-
-    Attributes:
-        name: unique among the stations; on a cluster, the resource of the node that has it.
-        resource: what it has, as tasks ask for it; stations of one resource are interchangeable.
-            A task may also ask for one station by its name.
-        arguments: what every function is called with besides the task's own arguments.
-    """
-
-    name: str
-    resource: str = ""
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def may_do(self, task: Task) -> bool:
-        """Whether a task can be done here."""
-        return task.resource in ("", self.resource, self.name)
 
 
 class Desk:
