@@ -379,6 +379,17 @@ def test_a_client_of_another_host_is_waited_for(board: Board) -> None:
     assert {path.name.partition("-")[0] for path in board.cache.iterdir()} == {"lock", "runner"}
 
 
+def test_a_board_is_added_with_cores_that_it_has(
+    board: Board, own_shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--cores", "999"], ["--threads", "999"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["devices", "add", board.connection, *options])
+        assert ended.value.code == 2
+        assert f"{options[0]} is" in capsys.readouterr().err
+    assert not (own_shelf / "devices").exists()
+
+
 def test_int8_and_threads(board: Board) -> None:
     device = replace(described(board.connection), precision="int8", threads=2)
     int8 = connect(device)

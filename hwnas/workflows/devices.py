@@ -120,7 +120,8 @@ def add(
     `cores` and `cool_down_c` are for devices on another machine; see `DeviceSpec`.
 
     Raises:
-        UsageError: the connection is of no known kind, or the name is taken by another device.
+        UsageError: the connection is of no known kind, the name is taken by another device, or the
+            device does not have these cores.
         DeviceUnavailableError: the device cannot be reached.
     """
     plan = Plan(connection, name=name, threads=threads, precision=precision)
@@ -133,7 +134,7 @@ def add(
     device = replace(
         device, cores=cores or device.cores, cool_down_c=cool_down_c or device.cool_down_c
     )
-    registry.connect(device)
+    registry.connect(device).environment()  # it has these cores, and as many as threads
     return device.name, spec.save(device)
 
 
