@@ -23,6 +23,7 @@ from ray_cluster import LOOPBACK, two_nodes
 from hwnas import __version__
 from hwnas.cli import main
 from hwnas.devices import spec as devices
+from hwnas.errors import UsageError
 from hwnas.parallel.tasks import Failure, Task
 from hwnas.profiling.profile import load as load_profile
 from hwnas.profiling.session import SPELL, VISITS
@@ -473,6 +474,14 @@ def test_the_page_shows_the_example_and_every_key() -> None:
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ([^|]+) \|", table, re.M))))
     keys = {field.name for kind in (FarmSpec, Unit) for field in dataclasses.fields(kind)}
     assert named == keys - {"source", "device"} | {"from", "schema"}
+
+
+def test_what_one_device_of_a_kind_does_not_set_is_said() -> None:
+    pinned = dataclasses.replace(devices.shipped("cpu"), name="pinned", cores="0")
+    devices.save(pinned)
+    farm = FarmSpec((Unit("a", "pinned", kind="k"), Unit("b", "cpu", kind="k")))
+    with pytest.raises(UsageError, match="'cores' is 0 for the one and not set for the other"):
+        understand(farm)
 
 
 def test_a_kind_stays_reached_as_it_was() -> None:

@@ -204,7 +204,7 @@ def understand(farm: FarmSpec) -> list[Kind]:
                 if one != other:
                     raise UsageError(
                         f"'{units[0].name}' and '{unit.name}' are not of one kind: '{key}' is "
-                        f"{_shown(one)} for the one and {_shown(other)} for the other."
+                        f"{one or 'not set'} for the one and {other or 'not set'} for the other."
                     )
         # A kind that was profiled before stays reached as it was, whichever unit comes first now.
         known = devices.load(kind).connection if kind in devices.names() else ""
@@ -264,7 +264,7 @@ def _like(unit: Unit) -> DeviceSpec:
 
 
 def _shown(value: object) -> str:
-    return "not given" if value in (None, "") else repr(value)
+    return "not given" if value is None else repr(value)
 
 
 def _of_file(error: UsageError) -> str:
