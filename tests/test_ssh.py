@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -249,6 +250,19 @@ def test_a_command_ends_with_hwnas_however_that_ends(board: Board, tmp_path: Pat
         hwnas.kill()
     assert gone(int((board.cache / "own-pid").read_text()))
     assert clients and all(gone(pid) for pid in clients)
+
+
+def test_an_ended_command_leaves_no_files(board: Board, own_shelf: Path, tmp_path: Path) -> None:
+    words = ["profile", "--device", board.connection, "--name", "pi", "--minutes", "5"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-m", "hwnas", *words], env=environment) as hwnas:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob("hwnas-*/s")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.glob("hwnas-*/s"))
+        hwnas.terminate()
+        assert hwnas.wait(30) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_connection_ends_with_the_transport(transport: SshTransport, board: Board) -> None:

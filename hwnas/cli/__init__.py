@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -68,6 +69,9 @@ def command_line(ctx: click.Context, quiet: bool, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if args is None else args
+    if args is None:
+        # Being ended is an exit, so that temporary files go, and programs such as adb end as well.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         command_line.main(arguments, prog_name="hwnas", standalone_mode=False)
         sys.stdout.flush()
