@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from hwnas.architecture import Graph, GraphBuilder, lower, zoo
 from hwnas.cli import main
 from hwnas.devices import spec
+from hwnas.devices.measurement import KernelTiming
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.errors import UsageError
 from hwnas.latency.columns import CLASSES, kind_of
@@ -400,6 +401,19 @@ def test_a_measured_probe_has_a_time_for_every_kernel(kind: str) -> None:
     kernels = match_graph(graph, FUSION, timings)
     assert sorted(str(k) for k, _ in kernels) == sorted(map(str, fuse(graph, FUSION)))
     assert "other" not in {CLASSES[kind_of(kernel)] for kernel, _ in kernels}
+
+
+def test_a_split_is_known_by_what_it_reads_where_a_runtime_tells_that() -> None:
+    b = GraphBuilder(16, (8, 8))
+    first, second = b.split(b.input, 2)
+    b.output(b.add(first, second))
+    sum_ = KernelTiming("sum", "add", (1, 8, 8, 8), (1e-6,))
+    told = KernelTiming("part", "split", (1, 8, 8, 8), (1e-6,), ((1, 16, 8, 8),))
+    kernels = match_graph(b.build(), Fusion(), [told, sum_])
+    assert [kernel.op for kernel, _ in kernels] == ["split", "add"]
+    untold = dataclasses.replace(told, in_shapes=())
+    with pytest.raises(ValueError, match="the kernel split of layer"):
+        match_graph(b.build(), Fusion(), [untold, sum_])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -242,8 +242,10 @@ def _find(
             return timing
     values = kernel.batch * kernel.out_channels * math.prod(kernel.out_size)
     for timing in alike:
-        # A split shows the first of its results: what it reads is as large as all of them.
-        shape = timing.in_shapes[0] if kernel.op == "split" else timing.out_shape
+        # A split shows the first of its results: what it reads, where that is told, is as large as
+        # all of them.
+        read = timing.in_shapes[:1] if kernel.op == "split" else ()
+        (shape,) = read or (timing.out_shape,)
         if math.prod(shape) == values:
             return timing
     return None
