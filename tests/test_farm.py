@@ -23,7 +23,7 @@ from ray_cluster import LOOPBACK, two_nodes
 from hwnas import __version__
 from hwnas.cli import main
 from hwnas.devices import spec as devices
-from hwnas.errors import UsageError
+from hwnas.errors import HwnasError, UsageError
 from hwnas.parallel.tasks import Failure, Task
 from hwnas.profiling.profile import load as load_profile
 from hwnas.profiling.session import SPELL, VISITS
@@ -356,20 +356,25 @@ def test_a_kind_without_devices_or_kernels_is_refused() -> None:
     assert refused(kind(), {"u2": said("u2")}, {"u1": away["u1"]}) is None
     refusal = refused(kind(), {"u1": said("u1", tells_kernels=False)}, {})
     assert refusal is not None
-    assert "--from" in refusal.message
+    assert "with 'from' DEVICE" in refusal.message  # a key of the file
     told = shared([said(unit)["environment"] for unit in ("u1", "u2")])
     assert (told["clock"], told["threads"]) == ("u1 or u2", 1)
 
 
 def test_how_a_farm_ends() -> None:
     fitted = {"status": "fitted", "device": "a"}
-    failed = {"status": "failed", "device": "b", "error": {"message": "too few."}}
-    away = {"status": "unreachable", "device": "c", "error": {"message": "plug it in."}}
+    few = {"message": "too few.", "exit_code": 1}
+    failed = {"status": "failed", "device": "b", "error": few}
+    gone = {"message": "plug it in.", "exit_code": 4}
+    away = {"status": "unreachable", "device": "c", "error": gone}
     check({"kinds": [fitted, fitted], "run": "x"})
     for kinds, code in (([fitted, failed], 1), ([failed, away], 4)):
         with pytest.raises(Exception, match="hwnas profile --resume x") as ended:
             check({"kinds": kinds, "run": "x"})
         assert getattr(ended.value, "exit_code", None) == code
+    mistaken = {**failed, "error": {"message": "give 'from'.", "exit_code": 2}}
+    with pytest.raises(HwnasError, match=r"b: give 'from'\.$"):
+        check({"kinds": [mistaken], "run": "x"})
 
 
 GOOD = ['schema = "hwnas.farm/1"']

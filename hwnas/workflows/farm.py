@@ -123,10 +123,15 @@ def check(document: dict[str, Any]) -> None:
         unreachable = [entry for entry in failed if entry["status"] == "unreachable"]
         first = (unreachable or failed)[0]
         error = DeviceUnavailableError if unreachable else HwnasError
+        # Going on mends no mistake in the file, which the folder holds as it was.
+        advice = (
+            ""
+            if first["error"]["exit_code"] == UsageError.exit_code
+            else f" What was measured is kept: go on with 'hwnas profile --resume {document['run']}'."
+        )
         raise error(
             f"{len(failed)} of {len(document['kinds'])} kinds have no predictor; the first: "
-            f"{first['device']}: {first['error']['message']} "
-            f"What was measured is kept: go on with 'hwnas profile --resume {document['run']}'."
+            f"{first['device']}: {first['error']['message']}{advice}"
         )
 
 

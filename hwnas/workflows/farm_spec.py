@@ -128,7 +128,7 @@ class FarmSpec:
                 self.seed,
             )
         except UsageError as error:
-            raise UsageError(_of_file(error)) from None
+            raise UsageError(of_file(error)) from None
 
     def document(self) -> dict[str, Any]:
         """Return the specification as JSON data, which `convert` reads back."""
@@ -213,7 +213,7 @@ def understand(farm: FarmSpec) -> list[Kind]:
         try:
             device = device_of(plan)
         except UsageError as error:
-            raise UsageError(_of_file(error)) from None
+            raise UsageError(of_file(error)) from None
         found.append(
             Kind(
                 plan,
@@ -267,7 +267,7 @@ def _shown(value: object) -> str:
     return "not given" if value is None else repr(value)
 
 
-def _of_file(error: UsageError) -> str:
+def of_file(error: UsageError) -> str:
     """Return an error about options of the command line as one about keys of the file."""
     text = str(error).replace("--name", "'kind'")
     return re.sub(r"--(\w+)", r"'\1'", text)

@@ -8,7 +8,7 @@ from typing import Any
 from .. import __version__
 from ..errors import DeviceUnavailableError, UsageError
 from ..parallel.tasks import Failure
-from .farm_spec import Kind
+from .farm_spec import Kind, of_file
 from .profile import check_kernels
 
 SAME = ("runtime", "precision", "threads")
@@ -39,7 +39,7 @@ def refused(
     try:
         check_kernels(kind.plan, answers[0]["tells_kernels"])
     except UsageError as error:
-        return Failure(str(error), error.exit_code)
+        return Failure(of_file(error), error.exit_code)
     unlike = next((text for answer in answers if (text := alike(answers[0], answer))), "")
     return Failure(unlike, UsageError.exit_code) if unlike else None
 
