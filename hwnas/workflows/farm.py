@@ -124,11 +124,10 @@ def check(document: dict[str, Any]) -> None:
         first = (unreachable or failed)[0]
         error = DeviceUnavailableError if unreachable else HwnasError
         # Going on mends no mistake in the file, which the folder holds as it was.
-        advice = (
-            ""
-            if first["error"]["exit_code"] == UsageError.exit_code
-            else f" What was measured is kept: go on with 'hwnas profile --resume {document['run']}'."
+        resume = (
+            f" What was measured is kept: go on with 'hwnas profile --resume {document['run']}'."
         )
+        advice = "" if first["error"]["exit_code"] == UsageError.exit_code else resume
         raise error(
             f"{len(failed)} of {len(document['kinds'])} kinds have no predictor; the first: "
             f"{first['device']}: {first['error']['message']}{advice}"
