@@ -22,6 +22,7 @@ from hwnas.searchers.certified.alternatives import different
 from hwnas.searchers.certified.border import border_bound
 from hwnas.searchers.certified.dual import lowest
 from hwnas.searchers.certified.narrowing import narrowed
+from hwnas.searchers.certified.problem import AdditiveProblem
 from hwnas.searchers.certified.states import states
 from hwnas.searchers.certified.terms import space_terms
 from hwnas.searchers.evaluator import Evaluator
@@ -290,7 +291,7 @@ def test_nothing_that_could_be_the_best_is_left_out() -> None:
     oracles: list[Any] = [Noisy(macs, 3, 0.5), Noisy(params, 4, 0.5)]
     evaluator = Evaluator(space, SCORES[0], oracles, [math.inf, math.inf])
     scores, costs = scored(evaluator, "mobile")
-    whole, _ = Solver(evaluator).relaxations(math.inf)
+    whole, _ = AdditiveProblem(evaluator).relaxations(math.inf)
     rng = np.random.default_rng(0)
     for _ in range(20):
         prices = rng.uniform(0, 3, 2) * scores.std() / costs.std(axis=0)

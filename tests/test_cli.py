@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
 
 
 def test_a_killed_search_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    search = ("search", "--budget", "flops=2G", "--iterations", "600000", "--json")
+    search = ("search", "--budget", "flops=2G", "--iterations", "1500000", "--json")
     whole = document(*search[:-1], "--out", "whole", cwd=tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "hwnas", *search, "--out", "killed"],
