@@ -88,7 +88,7 @@ def test_a_sweep_is_its_searches(tmp_path: Path) -> None:
 
 
 def test_a_killed_sweep_goes_on_to_the_same_results(tmp_path: Path) -> None:
-    spec = specify(tmp_path, '"flops=1G"', "0, 1, 2", iterations=40_000)
+    spec = specify(tmp_path, '"flops=1G"', "0, 1, 2", iterations=400_000)
     process = subprocess.Popen(
         [sys.executable, "-m", "hwnas", "sweep", spec, "--workers", "2", "--out", "killed"],
         cwd=tmp_path,
@@ -285,7 +285,7 @@ def test_a_sweep_may_be_over_whole_detectors(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 def test_a_killed_ray_node_does_not_change_the_results(tmp_path: Path) -> None:
-    spec = specify(tmp_path, '"flops=1G"', "0, 1, 2", iterations=40_000)
+    spec = specify(tmp_path, '"flops=1G"', "0, 1, 2", iterations=400_000)
     with two_nodes() as (address, kill):
         sweep = subprocess.Popen(
             [sys.executable, "-m", "hwnas", "sweep", spec, "--ray", address, "--out", "ray"],
