@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from ..lowering.kernels import Fusion
-from . import spec
+from . import onnxruntime_graph, spec
 from .local import CALM_RUNS, MOST_RUNS, WARM_UP, LocalRuntime, Run, random_input
 from .measurement import KernelTiming, Measurement
-from .onnxruntime_graph import fusion, quantized, timings
-from .registry import no_argument
+from .registry import no_argument, refuse_precision
 from .spec import DeviceSpec
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ class OnnxRuntimeCpu(LocalRuntime):
 
     def fusion(self) -> Fusion:
         """Return what onnxruntime fuses here, as a small network shows it."""
-        return fusion(
+        return onnxruntime_graph.fusion(
             self.precision,
             self.optimization,
             lambda model: self.profile(model, seconds=0.0)[0],
@@ -90,7 +88,7 @@ class OnnxRuntimeCpu(LocalRuntime):
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         # Profiling has ended: what runs now is undisturbed.
         measurement = self._timed(run, CALM_RUNS, MOST_RUNS, seconds)
-        return timings(events, WARM_UP), measurement
+        return onnxruntime_graph.timings(events, WARM_UP), measurement
 
     def _runner(self, session: onnxruntime.InferenceSession) -> Run:
         try:
@@ -115,7 +113,7 @@ class OnnxRuntimeCpu(LocalRuntime):
             options.enable_profiling = True
             options.profile_file_prefix = profile
         if self.precision == "int8":
-            model = quantized(model)
+            model = onnxruntime_graph.quantized(model)
         try:
             return ort.InferenceSession(model, options, providers=self._providers())
         except Exception as error:  # onnxruntime's errors share no public base class
@@ -160,8 +158,5 @@ def connect(device: DeviceSpec, argument: str) -> OnnxRuntimeCpu:
     Raises:
         UsageError: onnxruntime does not run the precision.
     """
-    if device.precision not in ("fp32", "int8"):
-        raise UsageError(
-            f"'{device.connection}' runs fp32, int8, not {device.precision}; leave --precision out."
-        )
+    refuse_precision(device, onnxruntime_graph.PRECISIONS)
     return OnnxRuntimeCpu(device.threads, device.precision, device.optimization)

@@ -12,6 +12,9 @@ from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
 from .measurement import KernelTiming
 
+PRECISIONS = ("fp32", "int8")
+"""What it runs on a processor."""
+
 CHANNELS_LAST = "NhwcFusedConv"
 
 

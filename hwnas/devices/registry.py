@@ -164,14 +164,23 @@ def refuse(device: DeviceSpec, precisions: tuple[str, ...] = ("fp32",)) -> None:
     Raises:
         UsageError: another precision than these, or a level of onnxruntime's optimisation.
     """
+    refuse_precision(device, precisions)
+    if device.optimization != "all":
+        raise UsageError(
+            f"--optimization is onnxruntime's; '{device.connection}' has no such level."
+        )
+
+
+def refuse_precision(device: DeviceSpec, precisions: tuple[str, ...]) -> None:
+    """Raise where a device asks for another precision than its runtime runs.
+
+    Raises:
+        UsageError: it does.
+    """
     if device.precision not in precisions:
         raise UsageError(
             f"'{device.connection}' runs {', '.join(precisions)}, not {device.precision}; "
             "leave --precision out."
-        )
-    if device.optimization != "all":
-        raise UsageError(
-            f"--optimization is onnxruntime's; '{device.connection}' has no such level."
         )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ...errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
 from ...lowering.kernels import Fusion
-from .. import spec
+from .. import onnxruntime_graph, spec
+from ..registry import refuse_precision
 from ..spec import DeviceSpec
 from . import adb_tool, runners
 from .device import PROVIDERS, XNNPACK, RemoteDevice, file_name
@@ -249,11 +250,8 @@ def connect(device: DeviceSpec, argument: str) -> Phone:
         DeviceUnavailableError: there is no such phone, or it cannot be used.
     """
     serial, provider = place(argument)
-    if device.precision not in ("fp32", "int8"):
-        raise UsageError(
-            f"'{printable(device.connection)}' runs fp32, int8, not {device.precision}; leave "
-            "--precision out."
-        )
+    shown = replace(device, connection=printable(device.connection))
+    refuse_precision(shown, onnxruntime_graph.PRECISIONS)
     return Phone(
         AdbTransport(adb_tool.chosen(serial).serial),
         device.threads,

@@ -11,8 +11,9 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from ...errors import DeviceLostError, DeviceUnavailableError, UsageError
-from .. import spec
+from ...errors import DeviceLostError, DeviceUnavailableError
+from .. import onnxruntime_graph, spec
+from ..registry import refuse_precision
 from ..spec import DeviceSpec
 from . import runners
 from .device import RemoteDevice, file_name
@@ -262,10 +263,7 @@ def connect(device: DeviceSpec, argument: str) -> RemoteDevice:
     Raises:
         UsageError: the place is malformed, or onnxruntime does not run the precision.
     """
-    if device.precision not in ("fp32", "int8"):
-        raise UsageError(
-            f"'{device.connection}' runs fp32, int8, not {device.precision}; leave --precision out."
-        )
+    refuse_precision(device, onnxruntime_graph.PRECISIONS)
     transport = _transport(parse(argument))
     return RemoteDevice(
         transport,
