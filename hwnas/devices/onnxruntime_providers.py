@@ -42,6 +42,11 @@ class Provider:
     rules: str = "common"
     fuses_add: bool = True
 
+    @property
+    def fusion(self) -> Fusion:
+        """What it is known to fuse."""
+        return Fusion(add=self.fuses_add, rules=self.rules)
+
 
 _SWAP = "pip uninstall onnxruntime && pip install "
 PROVIDERS = {
@@ -110,7 +115,7 @@ class OnnxRuntimeProvider(OnnxRuntimeCpu):
 
     def fusion(self) -> Fusion:
         """Return what the provider is known to fuse."""
-        return Fusion(add=self.provider.fuses_add, rules=self.provider.rules)
+        return self.provider.fusion
 
     def profile(
         self, model: bytes, *, seconds: float = 0.03

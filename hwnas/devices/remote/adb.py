@@ -18,7 +18,7 @@ from .. import onnxruntime_graph, spec
 from ..registry import refuse_precision
 from ..spec import DeviceSpec
 from . import adb_tool, runners
-from .device import PROVIDERS, XNNPACK, RemoteDevice, file_name
+from .device import PROVIDERS, RemoteDevice, file_name
 from .protocol import printable
 from .transport import Result
 
@@ -238,7 +238,7 @@ def default(connection: str, argument: str) -> DeviceSpec:
         about=f"{about}, FP32, one image at 320x320",
         runtime="onnxruntime",
         connection=connection,
-        fusion=XNNPACK if provider == "xnnpack" else Fusion(rules="onnxruntime"),
+        fusion=Fusion(rules="onnxruntime") if provider == "cpu" else PROVIDERS[provider].fusion,
     )
 
 

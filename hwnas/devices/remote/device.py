@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import DeviceUnavailableError
 from ...lowering.kernels import Fusion
-from .. import onnxruntime_graph
+from .. import onnxruntime_graph, onnxruntime_providers
 from ..local import CALM_RUNS, MOST_RUNS, WARM_UP
 from ..measurement import UNKNOWN, KernelTiming, Measurement
 from . import answers
@@ -18,10 +18,8 @@ from . import cores as core_lists
 from .protocol import Answer, FarEnvironment, Request, malformed, parse, printable
 from .transport import Result, Transport
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "xnnpack": "XnnpackExecutionProvider"}
-"""What runners take as `--provider`, by onnxruntime's names."""
-XNNPACK = Fusion(add=False, rules="xnnpack")
-"""What XNNPACK fuses."""
+PROVIDERS = {name: onnxruntime_providers.PROVIDERS[name] for name in ("cpu", "xnnpack")}
+"""What runners take as `--provider`."""
 
 
 class RemoteDevice:
@@ -84,7 +82,7 @@ class RemoteDevice:
             "machine": printable(far.machine),
             "system": printable(far.system),
             "runtime": printable(far.runtime),
-            "provider": PROVIDERS[self.provider],
+            "provider": PROVIDERS[self.provider].name,
             "driver": "none",
             "threads": self.threads,
             "cores": cores or "all",
@@ -100,8 +98,8 @@ class RemoteDevice:
         Raises:
             HwnasError: the network does not run there.
         """
-        if self.provider == "xnnpack":
-            return XNNPACK
+        if not self.tells_kernels:
+            return PROVIDERS[self.provider].fusion
         return onnxruntime_graph.fusion(
             self.precision,
             self.optimization,
@@ -216,7 +214,7 @@ class RemoteDevice:
         if result.exit_code != 0:
             raise answers.absent(result)
         far = parse(result.stdout, FarEnvironment)
-        wanted = PROVIDERS[self.provider]
+        wanted = PROVIDERS[self.provider].name
         if wanted not in far.providers:
             known = ", ".join(printable(name) for name in far.providers) or "none"
             raise DeviceUnavailableError(
