@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import DeviceUnavailableError
 from .tasks import Failure, Lost, Station, Task, failed
@@ -67,3 +68,46 @@ class Desk:
                 message = " ".join(f"{reason.rstrip('.')}." for reason in reasons)
                 return task, failed(Failure(message, DeviceUnavailableError.exit_code))
         return None
+
+
+class Stationed(ABC):
+    """Workers that have stations: a backend, but for how a worker does a task.
+
+    Args:
+        stations: all there are.
+    """
+
+    def __init__(self, stations: Sequence[Station]) -> None:
+        self._desk = Desk(stations)
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """The stations that were lost for good, by name, and why."""
+        return self._desk.gone
+
+    def submit(self, task: Task) -> None:
+        """Queue a task for any worker that has its resource."""
+        self._desk.submit(task)
+        self._hand_out()
+
+    def wait(self) -> tuple[Task, str | Lost]:
+        """Return the next task that ended with its answer, or with how its worker was lost."""
+        stranded = self._desk.stranded()
+        if stranded is not None:
+            return stranded
+        station, task, answer = self._ended()
+        self._desk.ended(station, answer)
+        self._hand_out()
+        return task, answer
+
+    @abstractmethod
+    def _begin(self, station: Station, task: Task) -> None:
+        """Have a station's worker do a task."""
+
+    @abstractmethod
+    def _ended(self) -> tuple[Station, Task, str | Lost]:
+        """Return the next task that ended, where, and with which answer."""
+
+    def _hand_out(self) -> None:
+        while (assigned := self._desk.assign()) is not None:
+            self._begin(*assigned)

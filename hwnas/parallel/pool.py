@@ -12,14 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from ..errors import UsageError
-from .desk import Desk
+from .desk import Stationed
 from .tasks import Lost, Station, Task, execute
 
 ENDS_WITHIN_S = 5.0
@@ -31,7 +31,7 @@ class _Worker:
     pipe: Connection
 
 
-class ProcessPool:
+class ProcessPool(Stationed):
     """Up to `workers` processes, or one a station, each started when there is a task for it.
 
     They are spawned, not forked: a fork would copy the threads' locks of onnxruntime.
@@ -49,35 +49,9 @@ class ProcessPool:
         if self.workers < 1:
             raise UsageError(f"--workers is {workers}; it must be at least 1.")
         self._context = multiprocessing.get_context("spawn")
-        self._desk = Desk(stations or [Station(f"worker {i}") for i in range(self.workers)])
+        super().__init__(stations or [Station(f"worker {i}") for i in range(self.workers)])
         self._workers: dict[str, _Worker] = {}
         self._busy: dict[Connection, tuple[Station, Task]] = {}
-
-    @property
-    def gone(self) -> Mapping[str, str]:
-        """The stations that were lost for good, by name, and why."""
-        return self._desk.gone
-
-    def submit(self, task: Task) -> None:
-        """Queue a task for any worker that has its resource."""
-        self._desk.submit(task)
-        self._hand_out()
-
-    def wait(self) -> tuple[Task, str | Lost]:
-        """Return the next task that ended with its answer, or with how its worker was lost."""
-        stranded = self._desk.stranded()
-        if stranded is not None:
-            return stranded
-        pipe = next(p for p in wait(list(self._busy)) if isinstance(p, Connection))
-        station, task = self._busy.pop(pipe)
-        answer: str | Lost
-        try:
-            answer = pipe.recv()
-        except (EOFError, OSError):
-            answer = Lost(_end_of(self._buried(station)))
-        self._desk.ended(station, answer)
-        self._hand_out()
-        return task, answer
 
     def __enter__(self) -> ProcessPool:
         """Return the pool itself."""
@@ -99,20 +73,28 @@ class ProcessPool:
                 worker.process.join()
             worker.pipe.close()
 
-    def _hand_out(self) -> None:
-        while (assigned := self._desk.assign()) is not None:
-            station, task = assigned
-            while True:
-                if station.name not in self._workers:
-                    self._workers[station.name] = self._started(station)
-                worker = self._workers[station.name]
-                try:
-                    worker.pipe.send(task)
-                except OSError:  # it died while it was idle; another one takes its place
-                    self._buried(station)
-                    continue
-                self._busy[worker.pipe] = station, task
-                break
+    def _begin(self, station: Station, task: Task) -> None:
+        while True:
+            if station.name not in self._workers:
+                self._workers[station.name] = self._started(station)
+            worker = self._workers[station.name]
+            try:
+                worker.pipe.send(task)
+            except OSError:  # it died while it was idle; another one takes its place
+                self._buried(station)
+                continue
+            self._busy[worker.pipe] = station, task
+            return
+
+    def _ended(self) -> tuple[Station, Task, str | Lost]:
+        pipe = next(p for p in wait(list(self._busy)) if isinstance(p, Connection))
+        station, task = self._busy.pop(pipe)
+        answer: str | Lost
+        try:
+            answer = pipe.recv()
+        except (EOFError, OSError):
+            answer = Lost(_end_of(self._buried(station)))
+        return station, task, answer
 
     def _started(self, station: Station) -> _Worker:
         ours, theirs = self._context.Pipe()

@@ -7,8 +7,9 @@ import os
 import socket
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DeviceUnavailableError
 from .tasks import Lost, Task, execute
@@ -18,12 +19,13 @@ PASSED_ON = ("HWNAS_HOME", "OMP_NUM_THREADS")
 
 KNOCK_S = 10.0
 
+Connected = TypeVar("Connected", bound="RayConnection")
 
-class RayCluster:
-    """One Ray task per task, one processor each; Ray chooses the node.
 
-    Every node needs the same version of hwnas. Whether a lost task is repeated is the
-    orchestrator's business, so Ray's own retries are off.
+class RayConnection:
+    """A cluster that this process is connected to, once it is entered.
+
+    Every node needs the same version of hwnas.
 
     Args:
         address: of a running cluster, `HOST:PORT` or `auto`; `local` starts one on this machine.
@@ -31,32 +33,8 @@ class RayCluster:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._remote: Any = None
-        self._running: dict[Any, Task] = {}
 
-    @property
-    def gone(self) -> Mapping[str, str]:
-        """No worker: Ray replaces them."""
-        return {}
-
-    def submit(self, task: Task) -> None:
-        """Queue a task for any worker."""
-        self._running[self._remote.remote(task)] = task
-
-    def wait(self) -> tuple[Task, str | Lost]:
-        """Return the next task that ended with its answer, or with how its worker was lost."""
-        import ray
-
-        (done, *_), _ = ray.wait(list(self._running), num_returns=1)
-        task = self._running.pop(done)
-        try:
-            answer: str = ray.get(done)
-        except ray.exceptions.RayError as error:
-            first = str(error).strip().partition("\n")[0].rstrip(".")
-            return task, Lost(f"{type(error).__name__}: {first}")
-        return task, answer
-
-    def __enter__(self) -> RayCluster:
+    def __enter__(self: Connected) -> Connected:
         """Connect, and return the cluster.
 
         Raises:
@@ -85,12 +63,10 @@ class RayCluster:
                     logging_level=logging.ERROR,
                 )
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            first = str(error).strip().partition("\n")[0].rstrip(".")
             raise DeviceUnavailableError(
-                f"no Ray cluster answers at '{self.address}': {first}. Start one with 'ray start "
-                "--head', or use --ray local."
+                f"no Ray cluster answers at '{self.address}': {_first(error)}. Start one with "
+                "'ray start --head', or use --ray local."
             ) from None
-        self._remote = ray.remote(num_cpus=1, max_retries=0)(execute)
         return self
 
     def options(self) -> dict[str, Any]:
@@ -107,6 +83,56 @@ class RayCluster:
         import ray
 
         ray.shutdown()
+
+
+class RayCluster(RayConnection):
+    """One Ray task per task, one processor each; Ray chooses the node.
+
+    Whether a lost task is repeated is the orchestrator's business, so Ray's own retries are off.
+
+    Args:
+        address: as of `RayConnection`.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._running: dict[Any, Task] = {}
+
+    @property
+    def gone(self) -> Mapping[str, str]:
+        """No worker: Ray replaces them."""
+        return {}
+
+    def submit(self, task: Task) -> None:
+        """Queue a task for any worker."""
+        self._running[self._remote.remote(task)] = task
+
+    def wait(self) -> tuple[Task, str | Lost]:
+        """Return the next task that ended with its answer, or with how its worker was lost."""
+        import ray
+
+        (done, *_), _ = ray.wait(list(self._running), num_returns=1)
+        task = self._running.pop(done)
+        try:
+            answer: str = ray.get(done)
+        except ray.exceptions.RayError as error:
+            return task, lost(error)
+        return task, answer
+
+    @cached_property
+    def _remote(self) -> Any:
+        import ray
+
+        return ray.remote(num_cpus=1, max_retries=0)(execute)
+
+
+def lost(error: Exception) -> Lost:
+    """Return how Ray says that a worker was lost."""
+    return Lost(f"{type(error).__name__}: {_first(error)}")
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _knock(address: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
-from .desk import Desk
-from .ray_cluster import RayCluster
+from .desk import Stationed
+from .ray_cluster import RayConnection, lost
 from .tasks import Lost, Station, Task, execute
 
 RESERVED = {"CPU", "GPU", "memory", "object_store_memory"}
@@ -29,12 +29,12 @@ class _Actor:
     started: bool = False
 
 
-class RayStations(RayCluster):
+class RayStations(Stationed, RayConnection):
     """One actor a station. It takes the whole resource of the station's name, so that no other
     client of the cluster has the same device.
 
     Args:
-        address: as of `RayCluster`; `local` starts a cluster that has all resources.
+        address: as of `RayConnection`; `local` starts a cluster that has all resources.
         stations: what there is to be done on.
 
     Raises:
@@ -42,55 +42,50 @@ class RayStations(RayCluster):
     """
 
     def __init__(self, address: str, stations: Sequence[Station]) -> None:
-        super().__init__(address)
+        Stationed.__init__(self, stations)
+        RayConnection.__init__(self, address)
         for station in stations:
             if station.name in RESERVED:
                 raise UsageError(
                     f"'{station.name}' is a resource of Ray's own; give the device another name."
                 )
         self._stations = stations
-        self._desk = Desk(stations)
         self._actors: dict[str, _Actor] = {}
         self._busy: dict[Any, tuple[Station, Task]] = {}
-
-    @property
-    def gone(self) -> Mapping[str, str]:
-        """The stations that were lost for good, by name, and why."""
-        return self._desk.gone
-
-    def submit(self, task: Task) -> None:
-        """Queue a task for any worker that has its resource."""
-        self._desk.submit(task)
-        self._hand_out()
-
-    def wait(self) -> tuple[Task, str | Lost]:
-        """Return the next task that ended with its answer, or with how its worker was lost."""
-        import ray
-
-        stranded = self._desk.stranded()
-        if stranded is not None:
-            return stranded
-        while True:
-            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
-            for reference in done:
-                return self._ended(reference, self._answer(reference))
-            for reference, (station, _) in self._busy.items():
-                reason = self._out_of_reach(station)
-                if reason:
-                    return self._ended(reference, Lost(reason, for_good=True))
 
     def options(self) -> dict[str, Any]:
         """Return what a cluster is started with here: all resources."""
         named = {station.name: 1 for station in self._stations}
         return {**super().options(), **({"resources": named} if self.address == "local" else {})}
 
-    def _hand_out(self) -> None:
-        while (assigned := self._desk.assign()) is not None:
-            station, task = assigned
-            if station.name not in self._actors:
-                self._actors[station.name] = self._started(station)
-            reference = self._actors[station.name].handle.execute.remote(task, station)
-            self._busy[reference] = station, task
+    def _begin(self, station: Station, task: Task) -> None:
+        if station.name not in self._actors:
+            self._actors[station.name] = self._started(station)
+        reference = self._actors[station.name].handle.execute.remote(task, station)
+        self._busy[reference] = station, task
+
+    def _ended(self) -> tuple[Station, Task, str | Lost]:
+        import ray
+
+        reference, answer = self._next()
+        station, task = self._busy.pop(reference)
+        if isinstance(answer, Lost):
+            # The next task gets a new actor, unless the station is gone for good.
+            ray.kill(self._actors.pop(station.name).handle)
+        return station, task, answer
+
+    def _next(self) -> tuple[Any, str | Lost]:
+        """Wait for the next answer, or for a station that turns out to be out of reach."""
+        import ray
+
+        while True:
+            done, _ = ray.wait(list(self._busy), num_returns=1, timeout=POLL_S)
+            for reference in done:
+                return reference, self._answer(reference)
+            for reference, (station, _) in self._busy.items():
+                reason = self._out_of_reach(station)
+                if reason:
+                    return reference, Lost(reason, for_good=True)
 
     def _started(self, station: Station) -> _Actor:
         import ray
@@ -98,17 +93,6 @@ class RayStations(RayCluster):
         actor: Any = ray.remote(num_cpus=0, resources={station.name: 1}, max_restarts=0)
         handle = actor(Worker).remote()
         return _Actor(handle, handle.ready.remote(), time.monotonic())
-
-    def _ended(self, reference: Any, answer: str | Lost) -> tuple[Task, str | Lost]:
-        import ray
-
-        station, task = self._busy.pop(reference)
-        if isinstance(answer, Lost):
-            # The next task gets a new actor, unless the station is gone for good.
-            ray.kill(self._actors.pop(station.name).handle)
-        self._desk.ended(station, answer)
-        self._hand_out()
-        return task, answer
 
     def _answer(self, reference: Any) -> str | Lost:
         import ray
@@ -118,8 +102,7 @@ class RayStations(RayCluster):
             answer: str | Lost = ray.get(reference)
         except ray.exceptions.RayError as error:
             if self._hosted(station):
-                first = str(error).strip().partition("\n")[0].rstrip(".")
-                return Lost(f"{type(error).__name__}: {first}")
+                return lost(error)
             return Lost(self._out_of_reach(station), for_good=True)
         return answer
 
