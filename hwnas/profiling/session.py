@@ -262,8 +262,8 @@ def _least(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(device: Device, fusion: Fusion, sample: Sample) -> NetworkRecord | None:
     """Measure a network; None where a probe runs other kernels than the fusion rules say."""
-    timings, whole = device.profile(_model(sample))
     graph = sample.graph()
+    timings, whole = device.profile(_model(graph))
     try:
         kernels = match_graph(graph, fusion, timings) if timings else ()
     except ValueError as error:
@@ -287,10 +287,9 @@ def _measure(device: Device, fusion: Fusion, sample: Sample) -> NetworkRecord | 
 
 @cache
 def _sentinel() -> bytes:
-    return _model(Sample(zoo.get(SENTINEL), (224, 224), 1))
+    return _model(lower(zoo.get(SENTINEL), (224, 224)))
 
 
-def _model(sample: Sample) -> bytes:
-    graph = sample.graph()
+def _model(graph: Graph) -> bytes:
     data: bytes = to_onnx(graph, filler(graph)).SerializeToString()
     return data

@@ -29,7 +29,7 @@ from ..parallel.pool import ProcessPool
 from ..parallel.ray_stations import RayStations
 from ..parallel.tasks import Failure, Station, Task
 from ..store import shelf
-from ..store.files import read_json, write_atomic
+from ..store.files import write_atomic
 from ..store.journal import Journal
 from . import farm_work
 from .farm_spec import FarmSpec, Kind, check_once, convert, understand
@@ -37,7 +37,7 @@ from .farm_units import alike, refused, shared, told
 from .farm_work import Work
 from .profiled import keep
 from .runs import environment
-from .specification import check_new
+from .specification import check_new, saved
 
 SCHEMA = "hwnas.farm-result/1"
 JOURNAL = {"schema": "hwnas.farm-journal/1"}
@@ -99,10 +99,7 @@ def resume_farm(
     Raises:
         UsageError: `path` is not the folder of a farm.
     """
-    if not (path / "spec.json").is_file():
-        raise UsageError(f"{path} is not the folder of a farm: it has no spec.json.")
-    document = read_json(path / "spec.json")
-    document.pop("environment", None)
+    document = saved(path, "farm")
     spec = convert(document, str(path / "spec.json"))
     if minutes is not None:
         spec = replace(spec, minutes=minutes)
@@ -185,7 +182,8 @@ def _farm(
             if outcome.failure is None:
                 work.tell(outcome.result)
             work.ended(outcome.task, outcome.failure)
-            done = sum(min(w.networks, spec.networks or w.networks) for w in works.values())
+            counts = [work.networks for work in works.values()]
+            done = sum(min(count, spec.networks or count) for count in counts)
             report(done, spec.networks and spec.networks * len(works))
             return begin(work)
 

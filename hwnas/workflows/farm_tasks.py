@@ -17,6 +17,7 @@ from ..devices.lease import lease
 from ..devices.registry import connect
 from ..devices.spec import DeviceSpec
 from ..errors import DeviceLostError
+from ..lowering.kernels import Fusion
 from ..profiling.session import Sample, WholeNetworks, measure_spell
 from .profile import drawn
 
@@ -31,9 +32,10 @@ def hello(unit: str, device: dict[str, Any]) -> dict[str, Any]:
     Raises:
         DeviceUnavailableError: it cannot be reached; the message says what mends it.
     """
-    runtime = _reached(_read(device))
+    spec = _read(device)
+    runtime = _reached(spec)
     with lease(runtime.resource, WAIT_S):
-        fusion = runtime.fusion()
+        fusion = _fusion(spec)
     return {
         "unit": unit,
         "host": socket.gethostname(),
@@ -77,13 +79,15 @@ def spell(
             records = list(
                 measure_spell(
                     WholeNetworks(runtime) if whole else runtime,
-                    runtime.fusion(),
+                    _fusion(spec),
                     samples,
                     seconds,
                 )
             )
     except DeviceLostError:
-        _reached.cache_clear()  # whether it is back is for a new connection to find out
+        # Whether it is back is for a new connection to find out.
+        _reached.cache_clear()
+        _fusion.cache_clear()
         raise
     return {"kind": kind, "unit": unit, "records": records}
 
@@ -108,6 +112,12 @@ _drawn = cache(_Drawn)
 @cache
 def _reached(device: DeviceSpec) -> Device:
     return connect(device)
+
+
+@cache
+def _fusion(device: DeviceSpec) -> Fusion:
+    """Return what a device's runtime fuses, which takes a measurement to know."""
+    return _reached(device).fusion()
 
 
 def _read(device: dict[str, Any]) -> DeviceSpec:

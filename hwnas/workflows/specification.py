@@ -1,4 +1,4 @@
-"""What specifications of many runs have in common: keys that are known, folders that are new."""
+"""What specifications of many runs have in common: keys that are known, folders new and old."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, did_you_mean
+from ..store.files import read_json
 
 
 def check_schema(document: Mapping[str, Any], schema: str, source: str) -> dict[str, Any]:
@@ -61,3 +62,21 @@ def check_new(out: Path, result: str, what: str, command: str) -> None:
             else "Choose another folder with --out."
         )
         raise UsageError(f"{out} exists already. {hint}")
+
+
+def saved(folder: Path, what: str) -> dict[str, Any]:
+    """Return what was asked for in the folder of an earlier run, without where that ran.
+
+    Args:
+        folder: the folder.
+        what: what it should hold, for people.
+
+    Raises:
+        UsageError: it is no such folder.
+    """
+    path = folder / "spec.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is not the folder of a {what}: it has no spec.json.")
+    document = read_json(path)
+    document.pop("environment", None)
+    return document

@@ -25,12 +25,12 @@ import msgspec
 from ..errors import HwnasError, InfeasibleError, UsageError
 from ..parallel.orchestrator import Backend, Outcome, run
 from ..parallel.tasks import Failure, Task
-from ..store.files import new_folder, read_json, write_atomic
+from ..store.files import new_folder, write_atomic
 from ..store.journal import Journal
 from .problem import Question, Request
 from .runs import environment
 from .search import Settings, search
-from .specification import check_new
+from .specification import check_new, saved
 from .sweep_spec import Search, SweepSpec, Understood, convert, understand
 
 SCHEMA = "hwnas.sweep-result/1"
@@ -79,11 +79,8 @@ def resume_sweep(
     Raises:
         UsageError: `path` is not the folder of a sweep, or what its results depend on changed.
     """
-    if not (path / "spec.json").is_file():
-        raise UsageError(f"{path} is not the folder of a sweep: it has no spec.json.")
-    document = read_json(path / "spec.json")
+    document = saved(path, "sweep")
     before = document.pop("inputs", None)
-    document.pop("environment", None)
     spec = convert(document, str(path / "spec.json"))
     understood = _understood(spec, announce)
     now = _inputs(understood)
