@@ -151,26 +151,18 @@ def _known(source: Predictor, samples: Samples) -> Predictor:
 
 def _at_peak(source: Predictor, samples: Samples) -> Predictor:
     """Return a predictor by the roofline of the samples alone, with features as the source has."""
-    from onnx import helper, numpy_helper
-
     like = source.card
     peaks = roofline.fit(
         samples.columns, samples.seconds, like.roofline.bytes_per_value, samples.rows
     )
-    names = tuple(features.names(like.feature_set))
-    tensors = [
-        numpy_helper.from_array(np.zeros((len(names), 1), np.float32), "weights"),
-        numpy_helper.from_array(np.zeros(1, np.float32), "bias"),
-    ]
-    nothing = helper.make_node("Gemm", [INPUT, "weights", "bias"], [OUTPUT])
     card = replace(
         like,
         roofline=peaks,
         overhead=Overhead(),
         measured=ranges(samples.columns),
-        features=names,
+        features=tuple(features.names(like.feature_set)),
     )
-    return create(card, write([nothing], tensors, len(names)))
+    return Predictor(card)
 
 
 def _held_out(start: Start, samples: Samples) -> Array:
@@ -207,7 +199,6 @@ class _Correction:
         new = {k: v for k, v in ranges(samples.columns).items() if k not in known}
         # Classes that the source never measured are answered by its model all the same.
         self._card = replace(source.card, measured={**known, **new})
-        assert source.model is not None
         base = source.card.overhead.scale * Predictor(self._card, source.model).seconds(
             samples.columns
         )
@@ -267,25 +258,24 @@ class _Correction:
 
 
 def _with_linear_term(model: bytes | None, weights: Array, bias: float) -> Any:
-    """Return an ONNX model that adds bias + weights x features to another's answer."""
+    """Return an ONNX model that adds bias + weights x features to another's answer, or to zero."""
     import onnx
     from onnx import helper, numpy_helper
 
-    assert model is not None
-    found = onnx.load_model_from_string(model)
+    found = onnx.load_model_from_string(model) if model is not None else None
+    inner = f"source_{OUTPUT}_{len(found.graph.node) if found is not None else 0}"
+    tensors = [
+        numpy_helper.from_array(weights.astype(np.float32)[:, None], f"{inner}_weights"),
+        numpy_helper.from_array(np.array([bias], np.float32), f"{inner}_bias"),
+    ]
+    linear = [INPUT, f"{inner}_weights", f"{inner}_bias"]
+    if found is None:
+        return write([helper.make_node("Gemm", linear, [OUTPUT])], tensors, len(weights))
     graph = found.graph
-    inner = f"source_{OUTPUT}_{len(graph.node)}"
     for node in graph.node:
         node.output[:] = [inner if name == OUTPUT else name for name in node.output]
         node.input[:] = [inner if name == OUTPUT else name for name in node.input]
-    column = weights.astype(np.float32)[:, None]
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(column, f"{inner}_weights"),
-            numpy_helper.from_array(np.array([bias], np.float32), f"{inner}_bias"),
-        ]
-    )
-    linear = [INPUT, f"{inner}_weights", f"{inner}_bias"]
+    graph.initializer.extend(tensors)
     graph.node.extend(
         [
             helper.make_node("Gemm", linear, [f"{inner}_term"]),
