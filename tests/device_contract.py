@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -215,3 +215,25 @@ def small_samples():
     rng = np.random.default_rng(0)
     while True:
         yield Sample(space.decode(space.sample(rng)), (96, 96), 1)
+
+
+class FarDeviceContract(DeviceContract):
+    """Inherit it, set `far`, the far end, and connect to it. Its `hook` is called before each run;
+    where that raises DeviceLostError, the far end goes away."""
+
+    far: Any
+
+    def before_each_run(
+        self, monkeypatch: pytest.MonkeyPatch, device: Device, hook: Callable[[], None]
+    ) -> None:
+        monkeypatch.setattr(self.far, "hook", hook)
+
+    def lose(
+        self, monkeypatch: pytest.MonkeyPatch, device: Device, when: Callable[[], bool]
+    ) -> None:
+        def hook() -> None:
+            if when():
+                self.far.hook = None  # the cable is put in again
+                raise DeviceLostError("the cable is pulled")
+
+        self.before_each_run(monkeypatch, device, hook)

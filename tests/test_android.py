@@ -23,7 +23,7 @@ import onnx
 import onnxruntime
 import pytest
 from android_far_end import Phone
-from device_contract import DeviceContract, small_samples, tiny
+from device_contract import FarDeviceContract, small_samples, tiny
 
 from hwnas.architecture import lower, spaces
 from hwnas.cli import main
@@ -179,29 +179,14 @@ def plug_in(phone: Phone) -> None:
     pytest.fail("adb does not reach the far end")
 
 
-class TestPhone(DeviceContract):
+class TestPhone(FarDeviceContract):
     @pytest.fixture(autouse=True)
     def plugged_in(self, phone: Phone) -> None:
-        self.phone = phone
+        self.far = self.phone = phone
 
     def connect(self) -> Device:
         plug_in(self.phone)
         return registry.connect(registry.described(f"adb:{self.phone.serial}"))
-
-    def before_each_run(
-        self, monkeypatch: pytest.MonkeyPatch, device: Device, hook: Callable[[], None]
-    ) -> None:
-        monkeypatch.setattr(self.phone, "hook", hook)
-
-    def lose(
-        self, monkeypatch: pytest.MonkeyPatch, device: Device, when: Callable[[], bool]
-    ) -> None:
-        def hook() -> None:
-            if when():
-                self.phone.hook = None  # it comes back whole
-                raise DeviceLostError("the cable is pulled")
-
-        self.before_each_run(monkeypatch, device, hook)
 
     def test_it_fuses_what_this_machine_does(self, device: Device) -> None:
         assert device.fusion() == OnnxRuntimeCpu().fusion()

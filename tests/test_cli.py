@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,22 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import hwnas
 
 from hwnas.architecture import spaces
 from hwnas.store.shelf import find
 
 FAST = ("--iterations", "3000")
-
-
-def hwnas(*arguments: str, cwd: Path | None = None, **environment: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "hwnas", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | environment,
-        timeout=300,
-    )
 
 
 def document(*arguments: str, cwd: Path | None = None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ends
 from made_up_devices import small_samples
 from ray_cluster import LOOPBACK, two_nodes
 
@@ -425,7 +426,7 @@ def test_bad_files_get_one_clear_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab.toml").write_text("\n".join(lines))
-    _ends(["--devices", "lab.toml"], 2, message, capsys)
+    ends(["profile", "--devices", "lab.toml"], 2, message, "lab.toml", capsys)
 
 
 @pytest.mark.parametrize(
@@ -455,21 +456,7 @@ def test_bad_arguments_get_one_clear_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab.toml").write_text("\n".join([*GOOD, *CPU]))
-    _ends(arguments, code, message, capsys)
-
-
-def _ends(
-    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Run the command; it ends with that code and message, and leaves nothing behind."""
-    with pytest.raises(SystemExit) as ended:
-        main(["profile", *arguments])
-    out, told = capsys.readouterr()
-    assert ended.value.code == code, told
-    assert message in told
-    assert "internal error" not in told
-    assert out == ""
-    assert [path.name for path in Path().iterdir()] == ["lab.toml"]
+    ends(["profile", *arguments], code, message, "lab.toml", capsys)
 
 
 def test_the_page_shows_the_example_and_every_key() -> None:

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from device_contract import DeviceContract, tiny
+from device_contract import FarDeviceContract, tiny
 from ssh_board import Board, command_lines, missing
 from test_android import LACKING
 from test_android import package as release  # noqa: F401 (a fixture)
@@ -59,29 +59,13 @@ def board(running: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
     return running
 
 
-class TestBoard(DeviceContract):
+class TestBoard(FarDeviceContract):
     @pytest.fixture(autouse=True)
-    def reach(self, board: Board) -> Iterator[None]:
-        self.board = board
-        yield
+    def reach(self, board: Board) -> None:
+        self.far = board
 
     def connect(self) -> Device:
-        return connect(described(self.board.connection))
-
-    def before_each_run(
-        self, monkeypatch: pytest.MonkeyPatch, device: Device, hook: Callable[[], None]
-    ) -> None:
-        monkeypatch.setattr(self.board, "hook", hook)
-
-    def lose(
-        self, monkeypatch: pytest.MonkeyPatch, device: Device, when: Callable[[], bool]
-    ) -> None:
-        def hook() -> None:
-            if when():
-                self.board.hook = None  # the cable is put in again
-                raise DeviceLostError
-
-        self.before_each_run(monkeypatch, device, hook)
+        return connect(described(self.far.connection))
 
 
 @pytest.fixture

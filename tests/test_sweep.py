@@ -12,12 +12,11 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
+from commands import ends, hwnas
 from ray_cluster import LOOPBACK, two_nodes
 
-from hwnas.cli import main
 from hwnas.errors import HwnasError, InfeasibleError, UsageError
 from hwnas.workflows.search import search
 from hwnas.workflows.sweep import check
@@ -32,17 +31,6 @@ seeds = [{seeds}]
 resolution = 224
 iterations = {iterations}
 """
-
-
-def hwnas(*arguments: str, cwd: Path, **environment: str) -> Any:
-    return subprocess.run(
-        [sys.executable, "-m", "hwnas", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | environment,
-        timeout=300,
-    )
 
 
 def specify(folder: Path, budgets: str, seeds: str = "0", iterations: int = 2000) -> str:
@@ -192,7 +180,7 @@ def test_bad_specifications_get_one_clear_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("spec.toml").write_text("\n".join(lines))
-    _ends(["spec.toml"], 2, message, capsys)
+    ends(["sweep", "spec.toml"], 2, message, "spec.toml", capsys)
 
 
 @pytest.mark.parametrize(
@@ -217,21 +205,7 @@ def test_bad_arguments_get_one_clear_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     specify(tmp_path, '"flops=1G"')
-    _ends(arguments, code, message, capsys)
-
-
-def _ends(
-    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Run the command; it ends with that code and message, and leaves nothing behind."""
-    with pytest.raises(SystemExit) as ended:
-        main(["sweep", *arguments])
-    out, told = capsys.readouterr()
-    assert ended.value.code == code, told
-    assert message in told
-    assert "internal error" not in told
-    assert out == ""
-    assert [path.name for path in Path().iterdir()] == ["spec.toml"]
+    ends(["sweep", *arguments], code, message, "spec.toml", capsys)
 
 
 def test_a_device_without_predictor_is_told_before_anything_runs(tmp_path: Path) -> None:

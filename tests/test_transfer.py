@@ -40,13 +40,11 @@ def seconds_of(columns: Columns) -> np.ndarray:
     return columns.macs / rate * (1 + 8 / columns.out_channels) + 2e-6
 
 
-@pytest.fixture(scope="module")
-def source() -> Predictor:
-    columns, _ = networks(25, 0)
+def learned(columns: Columns, seconds: np.ndarray, device: str) -> Predictor:
     return fit(
         columns,
-        seconds_of(columns),
-        device="known",
+        seconds,
+        device=device,
         runtime="none",
         precision="fp32",
         feature_set="cpu",
@@ -54,6 +52,12 @@ def source() -> Predictor:
         provenance={},
         regressor=Trees(count=60, leaves=15, min_leaf=5),
     )
+
+
+@pytest.fixture(scope="module")
+def source() -> Predictor:
+    columns, _ = networks(25, 0)
+    return learned(columns, seconds_of(columns), "known")
 
 
 def new_times(columns: Columns, rows: np.ndarray) -> np.ndarray:
@@ -114,17 +118,8 @@ def test_a_corrected_predictor_can_be_corrected_again(source: Predictor) -> None
 
 def test_the_most_similar_source_is_chosen(source: Predictor) -> None:
     columns, _ = networks(25, 0)
-    unlike = fit(
-        columns,
-        np.random.default_rng(0).permutation(seconds_of(columns)),
-        device="unlike",
-        runtime="none",
-        precision="fp32",
-        feature_set="cpu",
-        bytes_per_value=4,
-        provenance={},
-        regressor=Trees(count=60, leaves=15, min_leaf=5),
-    )
+    shuffled = np.random.default_rng(0).permutation(seconds_of(columns))
+    unlike = learned(columns, shuffled, "unlike")
     provenance = adapted(source, 20, unlike=unlike).card.provenance
     assert provenance["adapted_from"] == "known"
     errors = provenance["adapted_from_mape"]
@@ -134,17 +129,7 @@ def test_the_most_similar_source_is_chosen(source: Predictor) -> None:
 def test_a_source_that_has_nothing_in_common_is_left(source: Predictor) -> None:
     columns, rows = networks(20, 1)
     slow = np.exp(2 * np.sin(columns.out_channels)) * 1e3 / columns.macs
-    model = fit(
-        columns,
-        slow,
-        device="unlike",
-        runtime="none",
-        precision="fp32",
-        feature_set="cpu",
-        bytes_per_value=4,
-        provenance={},
-        regressor=Trees(count=60, leaves=15, min_leaf=5),
-    )
+    model = learned(columns, slow, "unlike")
     samples = Samples(columns, rows, new_times(columns, rows), whole=True)
     new = transfer({"unlike": model}, samples, device="", runtime="", precision="", provenance={})
     assert new.card.provenance["adapted_from"] == OWN
