@@ -156,6 +156,8 @@ class Board:
     def reset(self) -> None:
         """Have it as it was set up, and running."""
         self.hook = None
+        for left in self.cache.glob("*"):
+            left.unlink()
         shutil.copy(self.folder / "key.pub", self.folder / "authorized_keys")
         self.know("host_key")
         python = self.home / ".hwnas" / "bin" / "python"

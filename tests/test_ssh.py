@@ -56,6 +56,7 @@ def board(running: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
     """A board as it was set up, which ssh reaches."""
     monkeypatch.setenv("PATH", f"{running.folder / 'bin'}:{os.environ['PATH']}")
     running.reset()
+    ssh._transport.cache_clear()  # no test goes on with the connection of the one before
     return running
 
 
@@ -100,7 +101,12 @@ def gone(pid: int) -> bool:
 
 
 def process_state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return told_of(pid)[0]
+
+
+def told_of(pid: int) -> list[str]:
+    """Return what the system tells of a process: its state, its parent ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @pytest.mark.parametrize(
@@ -230,7 +236,11 @@ def test_a_command_ends_with_hwnas_however_that_ends(board: Board, tmp_path: Pat
         deadline = time.monotonic() + 30
         while not (board.cache / "own-pid").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        clients = [pid for pid, line in command_lines() if "-oControlMaster" in line]
+        clients = [
+            pid
+            for pid, line in command_lines()
+            if "-oControlMaster" in line and int(told_of(pid)[1]) == hwnas.pid
+        ]
         hwnas.kill()
     assert gone(int((board.cache / "own-pid").read_text()))
     assert clients and all(gone(pid) for pid in clients)
