@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from interrupts import Interrupts
+
 from hwnas.devices.remote.adb import FOLDER
 from hwnas.errors import DeviceLostError
 
@@ -36,6 +38,7 @@ class Phone:
         folder: what it calls FOLDER.
         properties: what `getprop` prints.
         hook: called before each run of a model; what it raises is what happens to the run.
+        interrupts: have to be expected where the hook interrupts.
         xnnpack: file to write how XNNPACK was asked for, where its onnxruntime has it.
         trusted: whether it lets this machine in.
         room: bytes that its storage still takes.
@@ -57,6 +60,7 @@ class Phone:
         self.room = 10**12
         self.banner = "ro.product.model=Pixel 2"
         self.hook: Callable[[], None] | None = None
+        self.interrupts = Interrupts()
         self.xnnpack: Path | None = None
         self.scripts: list[str] = []
         self._shim = shim
@@ -173,9 +177,7 @@ class Phone:
                         self.hook()
                     told = b"go"
                 except KeyboardInterrupt:
-                    main = threading.main_thread().ident
-                    assert main is not None
-                    signal.pthread_kill(main, signal.SIGINT)  # to none of the threads here
+                    self.interrupts.send()
                     threading.Timer(20.0, asking.close).start()  # it runs on until it is ended
                     continue
                 except DeviceLostError as error:

@@ -6,6 +6,7 @@ this process, how to look into a run (`before_each_run`) and how the device goes
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import multiprocessing
@@ -74,6 +75,10 @@ class DeviceContract:
 
         monkeypatch.setattr(device, "_timed", timed)
 
+    def interruptible(self) -> contextlib.AbstractContextManager[None]:
+        """Return what stands around an interruption by a hook."""
+        return contextlib.nullcontext()
+
     def lose(
         self, monkeypatch: pytest.MonkeyPatch, device: Device, when: Callable[[], bool]
     ) -> None:
@@ -119,7 +124,7 @@ class DeviceContract:
     ) -> None:
         with monkeypatch.context() as patch:
             self.before_each_run(patch, device, failing_after(3, KeyboardInterrupt()))
-            with pytest.raises(KeyboardInterrupt), lease(device.resource):
+            with pytest.raises(KeyboardInterrupt), self.interruptible(), lease(device.resource):
                 device.measure(tiny(), least_runs=50, least_s=0.0)
         with lease(device.resource, wait_s=0.0):  # it was given back
             assert device.measure(tiny(), least_runs=1, least_s=0.0).least_s > 0
@@ -219,7 +224,7 @@ def small_samples():
 
 class FarDeviceContract(DeviceContract):
     """Inherit it, set `far`, the far end, and connect to it. Its `hook` is called before each run;
-    where that raises DeviceLostError, the far end goes away."""
+    where that raises DeviceLostError, the far end goes away. Interruptions are its `interrupts`."""
 
     far: Any
 
@@ -227,6 +232,10 @@ class FarDeviceContract(DeviceContract):
         self, monkeypatch: pytest.MonkeyPatch, device: Device, hook: Callable[[], None]
     ) -> None:
         monkeypatch.setattr(self.far, "hook", hook)
+
+    def interruptible(self) -> contextlib.AbstractContextManager[None]:
+        expected: contextlib.AbstractContextManager[None] = self.far.interrupts.expected()
+        return expected
 
     def lose(
         self, monkeypatch: pytest.MonkeyPatch, device: Device, when: Callable[[], bool]

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from interrupts import Interrupts
+
 from hwnas.errors import DeviceLostError
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
@@ -97,6 +99,7 @@ class Board:
         home: what a login finds as its home folder.
         hook: called before each run of a model on the board. What it raises happens: an
             interruption here, a lost connection, an error of the runtime.
+        interrupts: have to be expected where the hook interrupts.
         connection: what `--device` takes.
     """
 
@@ -105,6 +108,7 @@ class Board:
         self.home = folder / "home"
         self.home.mkdir()
         self.hook: Callable[[], None] | None = None
+        self.interrupts = Interrupts()
         self.user = getpass.getuser()
         self.port = free_port()
         for name in ("host_key", "key", "other_key"):
@@ -228,8 +232,8 @@ class Board:
                         hook()
                     client.sendall(b"go on")
                 except KeyboardInterrupt:
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                    client.recv(1)  # until that ends the runner
+                    if self.interrupts.send():
+                        client.recv(1)  # until that ends the runner
                 except DeviceLostError:
                     self.cut()
                 except RuntimeError as error:

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -158,10 +157,8 @@ def phone(tool: None, shim: Path, built: Path, own_shelf: Path, tmp_path: Path) 
     phone = Phone(tmp_path, shim)
     for path in built.iterdir():  # sent in an earlier session
         shutil.copy(path, phone.folder)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
     plug_in(phone)
     yield phone
-    signal.signal(signal.SIGINT, before)
     phone.close()
     subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
 
@@ -245,7 +242,10 @@ class TestPhone(FarDeviceContract):
         device.environment()
         device.margin_s = 1.0
         self.phone.hook = hook
-        with pytest.raises(KeyboardInterrupt if interrupted else DeviceLostError) as caught:
+        with (
+            pytest.raises(KeyboardInterrupt if interrupted else DeviceLostError) as caught,
+            self.phone.interrupts.expected(),
+        ):
             device.measure(tiny(), least_runs=1, least_s=0.0, most_s=0.5)
         assert interrupted or "no answer within 2 s" in str(caught.value)
         assert waiting.is_set()

@@ -69,6 +69,23 @@ class TestBoard(FarDeviceContract):
         return connect(described(self.far.connection))
 
 
+def test_an_interruption_that_comes_too_late_ends_nothing(board: Board) -> None:
+    over = threading.Event()
+
+    def hook() -> None:
+        board.cut()
+        over.wait(60)
+        raise KeyboardInterrupt
+
+    device = connect(described(board.connection))
+    board.hook = hook
+    with pytest.raises(DeviceLostError), board.interrupts.expected():
+        device.measure(tiny(), least_s=0.0)
+    board.hook = None
+    over.set()
+    assert device.measure(tiny(), least_runs=1, least_s=0.0).least_s > 0
+
+
 @pytest.fixture
 def transport(board: Board) -> SshTransport:
     return SshTransport(parse(board.connection.removeprefix("ssh:")))
