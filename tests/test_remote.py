@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from hwnas.devices.registry import described
 from hwnas.devices.remote import answers
 from hwnas.devices.remote import device as remote
 from hwnas.devices.remote.device import RemoteDevice
 from hwnas.devices.remote.protocol import Answer, Request, parse, printable
+from hwnas.devices.remote.settings import changed
 from hwnas.devices.remote.transport import Result
 from hwnas.errors import DeviceLostError, DeviceUnavailableError, HwnasError, UsageError
 
@@ -219,3 +221,22 @@ def test_a_profile_of_another_kind_is_refused(change: dict[str, object]) -> None
     for events in ([{**event, **change}] * 2, [event]):
         with pytest.raises(HwnasError, match="profile is not onnxruntime's"):
             answers.kernels(json.dumps(events).encode())
+
+
+@pytest.mark.parametrize(
+    ("connection", "cores", "cool_down_c", "message"),
+    [
+        ("cpu", "0", None, "for phones and boards"),
+        ("cpu", None, 45.0, "for phones and boards"),
+        ("ssh://pi", "0-", None, "the cores are '0-'.*fastest"),
+        ("ssh://pi", "", None, "--cores is empty"),
+        ("ssh://pi", None, -1.0, "--cool-down is -1"),
+        ("ssh://pi", None, float("nan"), "--cool-down is nan"),
+        ("ssh://pi", None, float("inf"), "--cool-down is inf"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    connection: str, cores: str | None, cool_down_c: float | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        changed(described(connection), cores, cool_down_c)

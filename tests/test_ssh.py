@@ -415,6 +415,21 @@ def test_a_board_is_added_with_cores_that_it_has(
     assert not (own_shelf / "devices").exists()
 
 
+def test_what_a_board_was_told_is_kept_and_can_be_undone(board: Board, own_shelf: Path) -> None:
+    core = str(min(os.sched_getaffinity(0)))
+
+    def told(*options: str) -> tuple[str, float]:
+        assert exit_code("devices", "add", *options) == 0
+        device = spec.load("pi")
+        return device.cores, device.cool_down_c
+
+    options = ("--cores", core, "--cool-down", "60")
+    assert told(board.connection, "--name", "pi", *options) == (core, 60.0)
+    assert told("pi") == (core, 60.0)
+    assert told("pi", "--cool-down", "0") == (core, 0.0)
+    assert told("pi", "--cores", "fastest") == ("", 0.0)
+
+
 def test_int8_and_threads(board: Board) -> None:
     device = replace(described(board.connection), precision="int8", threads=2)
     int8 = connect(device)

@@ -79,20 +79,20 @@ def check(name: str, as_json: bool) -> None:
 
 
 @command.command("add")
-@click.argument("connection")
+@click.argument("connection", metavar="CONNECTION|NAME")
 @click.option("--name", default="", help="What to call it; by default as its connection.")
 @click.option("--threads", type=int, help="Of a network; by default one.")
 @click.option("--precision", metavar="fp32|int8", help="By default fp32.")
 @click.option(
-    "--cores", default="", help="Of a phone or board, '0-3'; by default the fastest, one a thread."
+    "--cores", help="Of a phone or board, '0-3'; fastest, the default: the fastest, one a thread."
 )
 @click.option(
     "--cool-down",
     "cool_down_c",
-    type=click.FloatRange(min=0),
-    default=0.0,
+    type=float,
     metavar="CELSIUS",
-    help="Before each measurement a phone or board waits until it is cooler, two minutes at most.",
+    help="Before each measurement a phone or board waits until it is cooler, two minutes at most; "
+    "0: no waiting.",
 )
 @json_option
 def add(
@@ -100,13 +100,14 @@ def add(
     name: str,
     threads: int | None,
     precision: str | None,
-    cores: str,
-    cool_down_c: float,
+    cores: str | None,
+    cool_down_c: float | None,
     as_json: bool,
 ) -> None:
     """Put a device on your shelf without measuring it: cpu, openvino, onnxruntime:xnnpack ...
 
-    'hwnas measure' then takes its name; 'hwnas profile' fits a predictor to it.
+    'hwnas measure' then takes its name; 'hwnas profile' fits a predictor to it. By the NAME of a
+    device on your shelf its cores and its cool-down are changed.
     """
     from ..workflows.devices import add as added
 

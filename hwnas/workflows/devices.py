@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from .. import __version__
 from ..architecture import lower, spaces
 from ..devices import registry, spec
 from ..devices.lease import lease
-from ..errors import UsageError
+from ..devices.remote.settings import changed
 from ..lowering.onnx_writer import to_onnx
 from ..lowering.weights import filler
 from ..store import shelf
@@ -112,12 +111,13 @@ def add(
     threads: int | None = None,
     precision: str | None = None,
     *,
-    cores: str = "",
-    cool_down_c: float = 0.0,
+    cores: str | None = None,
+    cool_down_c: float | None = None,
 ) -> tuple[str, Path]:
     """Put a device on the user's shelf without measuring it, and return its name and file.
 
-    `cores` and `cool_down_c` are for devices on another machine; see `DeviceSpec`.
+    `cores` and `cool_down_c` are for devices on another machine; see `remote.settings`. A device
+    that is on the shelf keeps what is not given.
 
     Raises:
         UsageError: the connection is of no known kind, the name is taken by another device, or the
@@ -125,15 +125,7 @@ def add(
         DeviceUnavailableError: the device cannot be reached.
     """
     plan = Plan(connection, name=name, threads=threads, precision=precision)
-    device = device_of(plan)
-    if (cores or cool_down_c) and not registry.is_remote(device.connection):
-        raise UsageError(
-            f"--cores and --cool-down are for phones and boards; '{device.connection}' is this "
-            "machine."
-        )
-    device = replace(
-        device, cores=cores or device.cores, cool_down_c=cool_down_c or device.cool_down_c
-    )
+    device = changed(device_of(plan), cores, cool_down_c)
     registry.connect(device).environment()  # it has these cores, and as many as threads
     return device.name, spec.save(device)
 

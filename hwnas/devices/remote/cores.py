@@ -17,7 +17,9 @@ def check(cores: str) -> str:
         UsageError: it is none.
     """
     if not re.fullmatch(r"(\d{1,4}(-\d{1,4})?(,(?!$)|$))*", cores):
-        raise UsageError(f"the cores are '{cores}'; give numbers and ranges, '4-7' or '0,2'.")
+        raise UsageError(
+            f"the cores are '{cores}'; give numbers and ranges, '4-7' or '0,2', or 'fastest'."
+        )
     return cores
 
 
