@@ -30,7 +30,7 @@ from hwnas.profiling.profile import load as load_profile
 from hwnas.profiling.session import SPELL, VISITS
 from hwnas.workflows.farm import check, slower
 from hwnas.workflows.farm_spec import FarmSpec, Kind, Unit, convert, load, understand
-from hwnas.workflows.farm_units import alike, refused, shared
+from hwnas.workflows.farm_units import alike, as_keys, refused, shared
 from hwnas.workflows.farm_work import Work
 
 HERE = Path(__file__).parent
@@ -380,6 +380,7 @@ def test_how_a_farm_ends() -> None:
 
 GOOD = ['schema = "hwnas.farm/1"']
 CPU = ["[[device]]", 'name = "cpu"', 'connection = "cpu"']
+PI = ["[[device]]", 'name = "pi"', 'connection = "ssh://pi"']
 TWO = [*GOOD, "[[device]]", 'name = "a"', 'connection = "cpu"', 'kind = "k"']
 TWO += ["[[device]]", 'name = "b"', 'connection = "openvino"', 'kind = "k"']
 
@@ -414,6 +415,13 @@ TWO += ["[[device]]", 'name = "b"', 'connection = "openvino"', 'kind = "k"']
         ([GOOD[0], 'from = "cpuu"', *CPU], "Did you mean 'cpu'"),
         ([*GOOD, *CPU, "threads = 4096"], "'threads' is 4096"),
         ([*GOOD, *CPU, "threads = 2"], "known with 1 threads"),
+        ([*TWO, 'cores = "0"'], "'cores' is not given for 'a' and '0' for 'b'"),
+        ([*TWO, "cool_down = 45"], "'cool_down' is not given for 'a' and 45.0 for 'b'"),
+        ([*GOOD, *CPU, 'cores = "0"'], "'cpu': 'cores' and 'cool_down' are for phones and boards"),
+        ([*GOOD, *PI, 'cores = "0-"'], "'pi': the cores are '0-'"),
+        ([*GOOD, *PI, "cores = 1"], "Expected `str | null`"),
+        ([*GOOD, *PI, "cool_down = -1"], "'pi': 'cool_down' is -1; give degrees Celsius"),
+        ([*GOOD, *PI, "cool_down = nan"], "'pi': 'cool_down' is nan"),
         ([*GOOD, *CPU, 'precision = "fp8"'], "known are fp32, fp16, int8"),
     ],
 )
@@ -474,6 +482,31 @@ def test_what_one_device_of_a_kind_does_not_set_is_said() -> None:
     farm = FarmSpec((Unit("a", "pinned", kind="k"), Unit("b", "cpu", kind="k")))
     with pytest.raises(UsageError, match="'cores' is 0 for the one and not set for the other"):
         understand(farm)
+
+
+def test_cores_and_cool_down_are_those_of_the_file_then_of_the_shelf() -> None:
+    unit = {"name": "a", "connection": "ssh://a", "kind": "board"}
+    data = {"schema": "hwnas.farm/1", "device": [unit]}
+
+    def told(**keys: Any) -> set[tuple[str, float]]:
+        farm = convert({**data, "device": [{**unit, **keys}]}, "here")
+        assert convert(json.loads(json.dumps(farm.document())), "there") == farm
+        (kind,) = understand(farm)
+        devices.save(kind.device)
+        return {(d.cores, d.cool_down_c) for d in (kind.device, *kind.units.values())}
+
+    assert told() == {("", 0.0)}
+    assert told(cores="0-3", cool_down=45) == {("0-3", 45.0)}
+    assert told() == {("0-3", 45.0)}
+    assert told(cores="fastest") == {("", 45.0)}
+    assert told(cool_down=0) == {("", 0.0)}
+
+
+def test_cores_that_a_device_lacks_are_told_as_a_key() -> None:
+    failure = as_keys(Failure("--cores is '9'; the device lets a program use the cores 0, 1.", 2))
+    assert failure.message.startswith("'cores' is '9'")
+    lost = Failure("a profile goes on with --resume.", 4)
+    assert as_keys(lost) is lost
 
 
 def test_a_kind_stays_reached_as_it_was() -> None:

@@ -33,7 +33,7 @@ from ..store.files import write_atomic
 from ..store.journal import Journal
 from . import farm_work
 from .farm_spec import FarmSpec, Kind, check_once, convert, understand
-from .farm_units import alike, refused, shared, told
+from .farm_units import alike, as_keys, refused, shared, told
 from .farm_work import Work
 from .profiled import keep
 from .runs import environment
@@ -164,7 +164,7 @@ def _farm(
         for outcome in run(_hellos(unfinished, number), backend, journal):
             unit = outcome.task.resource
             if outcome.failure is not None:
-                missing[unit] = outcome.failure
+                missing[unit] = as_keys(outcome.failure)
                 continue
             changed = alike(hellos.setdefault(unit, outcome.result), outcome.result)
             if changed:

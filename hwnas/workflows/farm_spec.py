@@ -12,6 +12,7 @@ import msgspec
 
 from ..devices import spec as devices
 from ..devices.registry import described
+from ..devices.remote.settings import changed
 from ..devices.spec import DeviceSpec
 from ..errors import UsageError
 from ..latency.predictor import Predictor
@@ -35,6 +36,9 @@ ALIKE = (
 )
 """What devices of one kind share."""
 
+ALIKE_KEYS = ("threads", "precision", "cores", "cool_down")
+"""The keys of the file that say the same for all devices of a kind."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -45,6 +49,8 @@ class Unit:
         connection: how it is reached, or the name of a device on the shelf.
         threads: threads that a network runs on; None for the connection's own.
         precision: `fp32`, `fp16` or `int8`; None for the connection's own.
+        cores: of a phone or board, as `hwnas devices add --cores`; None for the connection's own.
+        cool_down: of a phone or board, in degrees Celsius, as `--cool-down`; None likewise.
         kind: what it is one of; its profile and predictor get this name.
     """
 
@@ -52,6 +58,8 @@ class Unit:
     connection: str
     threads: int | None = None
     precision: str | None = None
+    cores: str | None = None
+    cool_down: float | None = None
     kind: str = ""
 
 
@@ -94,7 +102,7 @@ class FarmSpec:
                 )
         for kind, units in kinds.items():
             check_name(kind)
-            for key in ("threads", "precision"):
+            for key in ALIKE_KEYS:
                 first, *others = ((unit.name, getattr(unit, key)) for unit in units)
                 for name, value in others:
                     if value != first[1]:
@@ -211,7 +219,7 @@ def understand(farm: FarmSpec) -> list[Kind]:
         first = next((i for i, like in enumerate(likes) if like.connection == known), 0)
         plan = replace(plan, connection=units[first].connection)
         try:
-            device = device_of(plan)
+            device = changed(device_of(plan), units[0].cores, units[0].cool_down)
         except UsageError as error:
             raise UsageError(of_file(error)) from None
         found.append(
@@ -256,6 +264,10 @@ def _like(unit: Unit) -> DeviceSpec:
             f"'{unit.name}': the device '{unit.connection}' has no connection, so it cannot be "
             "measured; give one, such as cpu. 'hwnas doctor' lists them."
         )
+    try:
+        like = changed(like, unit.cores, unit.cool_down)
+    except UsageError as error:
+        raise UsageError(f"'{unit.name}': {of_file(error)}") from None
     return replace(
         like,
         threads=unit.threads or like.threads,
@@ -270,4 +282,4 @@ def _shown(value: object) -> str:
 def of_file(error: UsageError) -> str:
     """Return an error about options of the command line as one about keys of the file."""
     text = str(error).replace("--name", "'kind'")
-    return re.sub(r"--(\w+)", r"'\1'", text)
+    return re.sub(r"--([a-z-]+)", lambda match: f"'{match[1].replace('-', '_')}'", text)

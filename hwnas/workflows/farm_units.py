@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import __version__
@@ -39,9 +40,16 @@ def refused(
     try:
         check_kernels(kind.plan, answers[0]["tells_kernels"])
     except UsageError as error:
-        return Failure(of_file(error), error.exit_code)
+        return as_keys(Failure(str(error), error.exit_code))
     unlike = next((text for answer in answers if (text := alike(answers[0], answer))), "")
     return Failure(unlike, UsageError.exit_code) if unlike else None
+
+
+def as_keys(failure: Failure) -> Failure:
+    """Return a device's complaint about an option, such as cores, as one about the file's key."""
+    if failure.exit_code != UsageError.exit_code:
+        return failure
+    return replace(failure, message=of_file(UsageError(failure.message)))
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
