@@ -24,6 +24,7 @@ from hwnas.lowering.onnx_writer import to_onnx
 from hwnas.lowering.weights import filler
 from hwnas.profiling.profile import match
 from hwnas.store import shelf
+from hwnas.workflows.devices import doctor
 
 has_openvino = pytest.mark.skipif(
     registry.check(registry.described("openvino")).missing != "", reason="needs openvino"
@@ -271,6 +272,49 @@ def test_whole_network_devices_need_another_predictor(capsys) -> None:
         registry.connect(dataclasses.replace(registry.described("torch"), precision="int8"))
     with pytest.raises(UsageError, match="no such level"):
         registry.connect(dataclasses.replace(registry.described("torch"), optimization="basic"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"name = ", "is not a TOML file"),
+        (b"\xff", "it is not UTF-8 text"),
+        (b'schema = "hwnas.device/9"', "the schema is 'hwnas.device/9'"),
+        (b'schema = "hwnas.device/1"\nname = "x"', "missing required field"),
+    ],
+)
+def test_one_broken_device_hides_no_other(
+    content: bytes, reason: str, capsys: pytest.CaptureFixture[str], own_shelf: Path
+) -> None:
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            main(list(arguments))
+        said = capsys.readouterr()
+        assert exit_.value.code == 0, said.err
+        return said.out
+
+    path = own_shelf / "devices" / "bad.toml"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    for command in (["doctor"], ["devices", "list"]):
+        text = run(*command)
+        assert "bad is broken, and left out: " in text and reason in text and str(path) in text
+        assert "cpu" in text
+        told = json.loads(run(*command, "--json"))
+        assert "cpu" in {device["name"] for device in told["devices"]}
+        (broken,) = told["broken"]
+        assert (broken["name"], broken["path"]) == ("bad", str(path)) and reason in broken["reason"]
+    assert "ms per batch" in run("predict", "mobilenetv2-0.5", "--device", "pixel2-cpu-fp32")
+    with pytest.raises(SystemExit) as exit_:
+        main(["devices", "show", "bad"])
+    assert exit_.value.code == 2 and reason in capsys.readouterr().err
+
+
+def test_the_doctor_names_a_board_that_no_address_leads_to(own_shelf: Path) -> None:
+    spec.save(dataclasses.replace(spec.load("cpu"), name="pi", connection="ssh://pi/etc"))
+    reach = {each["connection"]: each for each in doctor()["connections"]}
+    assert "write ssh://[USER@]HOST[:PORT]" in reach["ssh://pi/etc"]["missing"]
+    assert reach["cpu"]["reachable"]
 
 
 def test_the_doctor_and_the_commands_about_devices(capsys, monkeypatch, own_shelf: Path) -> None:

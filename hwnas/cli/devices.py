@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .arguments import json_option
-from .render import emit, table
+from .render import broken_text, emit, table
 
 
 @click.group("devices")
@@ -19,15 +19,19 @@ def command() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the devices and whether each has a predictor."""
+    from dataclasses import asdict
+
     from ..devices import spec
     from ..store import shelf
 
     predicted = shelf.entries("predictors")
-    known = [spec.load(name) for name in spec.names()]
+    known, malformed = spec.known()
+    broken = [asdict(each) for each in malformed]
     rows = [["name", "predictor", "about"]]
     rows += [[d.name, "yes" if d.name in predicted else "no", d.about] for d in known]
     entries = [{"name": d.name, "about": d.about, "predictor": d.name in predicted} for d in known]
-    emit({"schema": "hwnas.devices/1", "devices": entries}, table(rows), as_json)
+    document = {"schema": "hwnas.devices/1", "devices": entries, "broken": broken}
+    emit(document, "\n".join([table(rows), *broken_text(broken)]), as_json)
 
 
 @command.command("show")

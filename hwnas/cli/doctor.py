@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .arguments import json_option
-from .render import emit, table
+from .render import broken_text, emit, table
 
 
 @click.command("doctor")
@@ -50,5 +50,6 @@ def command(as_json: bool) -> None:
             for device in told["devices"]
             if device["connection"] and not device["predictor"]
         ),
+        *broken_text(told["broken"]),
     ]
     emit(told, "\n".join(lines).rstrip(), as_json)

@@ -37,6 +37,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def broken_text(broken: Sequence[dict[str, str]]) -> list[str]:
+    """Return a line for each device whose file is malformed."""
+    return [
+        f"{each['name']} is broken, and left out: {each['reason']} Mend the file, or delete it."
+        for each in broken
+    ]
+
+
 def score_text(name: str, value: float) -> str:
     """Return the value of a score that is not the entropy, and what a negative one means."""
     beyond = name == "deepmad" and value < 0

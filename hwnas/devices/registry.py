@@ -134,8 +134,11 @@ def reachable() -> list[Reach]:
     for kind in KINDS:
         for connection in _adapter(kind)[0].connections():
             adapter, argument = _adapter(connection)
-            about = adapter.default(connection, argument).about
-            found.append(Reach(connection, about, str(adapter.missing(argument))))
+            try:
+                about = adapter.default(connection, argument).about
+                found.append(Reach(connection, about, str(adapter.missing(argument))))
+            except UsageError as error:  # that of a device on the shelf is malformed
+                found.append(Reach(connection, "", str(error)))
     return found
 
 

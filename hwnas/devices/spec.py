@@ -75,9 +75,32 @@ class DeviceSpec:
         return "gpu" if gpu else "cpu"
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A device whose file cannot be read: its name, the file, and the reason, for people."""
+
+    name: str
+    path: str
+    reason: str
+
+
 def names() -> list[str]:
     """Return the names of all devices on the shelves."""
     return sorted(shelf.entries("devices"))
+
+
+def known() -> tuple[list[DeviceSpec], list[Broken]]:
+    """Return all devices on the shelves, and apart from them those whose files are malformed.
+
+    One broken file is no reason to say nothing of the others.
+    """
+    devices, broken = [], []
+    for name, path in sorted(shelf.entries("devices").items()):
+        try:
+            devices.append(_read(path))
+        except UsageError as error:
+            broken.append(Broken(name, str(path), str(error)))
+    return devices, broken
 
 
 def load(name: str) -> DeviceSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def doctor() -> dict[str, Any]:
     """Return what this machine has and lacks, as a JSON document; nothing is measured."""
     predicted = shelf.entries("predictors")
     home = shelf.user_shelf("devices").parent
+    devices, broken = spec.known()
     return {
         "schema": "hwnas.doctor/1",
         "hwnas": __version__,
@@ -73,9 +75,14 @@ def doctor() -> dict[str, Any]:
             for reach in registry.reachable()
         ],
         "devices": [
-            {"name": name, "predictor": name in predicted, "connection": spec.load(name).connection}
-            for name in spec.names()
+            {
+                "name": device.name,
+                "predictor": device.name in predicted,
+                "connection": device.connection,
+            }
+            for device in devices
         ],
+        "broken": [asdict(each) for each in broken],
     }
 
 

@@ -222,8 +222,8 @@ class SshTransport:
 
 def connections() -> list[str]:
     """Return the connections of the boards on the shelf."""
-    known = (spec.load(name).connection for name in spec.names())
-    return sorted({connection for connection in known if connection.startswith("ssh:")})
+    known = {device.connection for device in spec.known()[0]}
+    return sorted(connection for connection in known if connection.startswith("ssh:"))
 
 
 def missing(argument: str) -> str:
