@@ -20,14 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from hwnas.devices import spec
+from hwnas.latency import features
 from hwnas.latency.columns import CLASSES, Columns, from_kernels
 from hwnas.latency.committee import Committee
 from hwnas.latency.evaluation import accuracy
 from hwnas.latency.fitting import LEAST_CALM, fit, sequence_of
 from hwnas.latency.predictor import Predictor
+from hwnas.latency.regressors import Radial
 from hwnas.profiling.profile import Profile, load
 from hwnas.profiling.session import CHOICE, SPELL, UNCHOSEN
-from hwnas.workflows.profiled import LEARNED, fit_profile, kernel_times, network_times
+from hwnas.workflows.profiled import fit_profile, kernel_times, network_times
 
 DRAWS = {20: 8, 40: 5, 60: 5, 100: 3}
 """Networks fitted to, and how many random choices of them."""
@@ -156,7 +158,7 @@ def _plain(measured: Measured, chosen: np.ndarray) -> np.ndarray:
         bytes_per_value=4,
         provenance={},
         folds=np.where(np.arange(rows.sum()) % 50, -1, 0),
-        regressor=LEARNED,
+        regressor=Radial(features.classes("cpu")),
     )
     return measured.sums(predictor.seconds(measured.columns))
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from made_up_devices import MadeUpDevice, small_samples
@@ -25,7 +26,7 @@ from hwnas.devices.measurement import KernelTiming, Measurement
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
 from hwnas.devices.spec import DeviceSpec
 from hwnas.errors import DeviceLostError
-from hwnas.latency.regressors import Trees
+from hwnas.latency.regressors import Radial
 from hwnas.lowering.kernels import Fusion
 from hwnas.workflows import farm_work, profile, profiled
 from hwnas.workflows.farm_tasks import hello, spell
@@ -94,7 +95,7 @@ def connect(device: DeviceSpec, argument: str) -> Plugged:
 registry.KINDS["made-up"] = registry.Kind("made-up:NAME", "a made-up device", "made_up_farm")
 sys.modules["hwnas.devices.made_up_farm"] = sys.modules[__name__]
 profile.samples = lambda seed: small_samples()
-profiled.LEARNED = Trees(count=10)  # how good predictors are is not the question
+profiled.Radial = partial(Radial, rows=50, steps=2)  # how good it is, is not the question
 farm_work.TASKS = "made_up_farm"
 
 if __name__ == "__main__":

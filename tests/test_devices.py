@@ -317,7 +317,7 @@ def test_a_committee_disagrees_about_what_it_never_saw(tmp_path: Path) -> None:
             MadeUpDevice(), CPU.fusion, small_samples(), journal, 1e9, networks=2 * SPELL
         )
     like = list(itertools.islice(small_samples(), 2 * SPELL))
-    strange = Sample(zoo.get("resnet50"), (64, 64), 1)
+    strange = Sample(zoo.get("resnet50"), (224, 224), 1)
     chosen = LeastSure(CPU)([*like[:4], strange, *like[4:]], known, 1)
     assert chosen == [strange]
 

@@ -135,15 +135,12 @@ def _with_networks(card: Card, networks: Networks, unseen: Seconds) -> Card:
     """Return the card with overhead, intervals and accuracy of whole networks.
 
     The overhead, three numbers, is fitted to the same networks that its accuracy is told on; as
-    their kernels are predicted by trees that have not seen them, it corrects what such trees miss.
+    their kernels are predicted by models that have not seen them, it corrects what these miss.
     """
-    count = len(networks.latency_s)
-    sums = np.bincount(networks.rows, weights=unseen, minlength=count).astype(np.float64)
-    kernels = np.bincount(networks.rows, minlength=count).astype(np.float64)
-    overhead = _overhead(sums, kernels, networks.latency_s)
-    total = overhead.constant_s + overhead.scale * sums + overhead.per_kernel_s * kernels
+    overhead = _overhead(unseen, networks)
+    total = _total(overhead, unseen, networks)
     told = {"held-out networks": accuracy(networks.latency_s, total)}
-    if networks.calm is not None and LEAST_CALM <= networks.calm.sum() < count:
+    if networks.calm is not None and LEAST_CALM <= networks.calm.sum() < len(total):
         told["held-out calm networks"] = accuracy(
             networks.latency_s[networks.calm], total[networks.calm]
         )
@@ -214,21 +211,35 @@ def _fit_residual(card: Card, columns: Columns, seconds: Seconds, regressor: Reg
     return regressor.fit(table, np.log(seconds / at_peak), weight)
 
 
-def _overhead(sums: Seconds, kernels: Seconds, latency_s: Seconds) -> Overhead:
-    """Fit constant, scale and cost per kernel to relative errors; none of them negative."""
+def _overhead(seconds: Seconds, networks: Networks) -> Overhead:
+    """Fit constant, scale and cost per kernel to relative errors; only the last may be negative."""
     from scipy.optimize import least_squares
 
-    design = np.stack([np.ones_like(sums), sums, kernels], axis=1) / latency_s[:, None]
-    scale = np.abs(design).max(axis=0)
+    count = np.bincount(networks.rows)
+    sums = np.bincount(networks.rows, weights=seconds)
+    scale = float(np.median(networks.latency_s / sums))
+    # Steps of the fit: what changes a typical network by about one per cent.
+    unit = 0.01 * float(np.median(networks.latency_s)) / np.array([1.0, np.median(count)])
+
+    def build(values: NDArray[np.float64]) -> Overhead:
+        constant_s, per_kernel_s = values[[0, 2]] * unit
+        return Overhead(float(constant_s), float(values[1] * scale), float(per_kernel_s))
+
     # Robust: some of the networks were disturbed when they were timed.
     found = least_squares(
-        lambda x: design @ (x / scale) - 1,
-        np.array([1e-3, np.median(1 / design[:, 1]), 1e-3]) * [1, scale[1], 1],
-        bounds=(0, np.inf),
+        lambda values: _total(build(values), seconds, networks) / networks.latency_s - 1,
+        np.array([0.1, 1.0, 0.1]),
+        bounds=([0, 0, -np.inf], np.inf),
         loss="soft_l1",
         f_scale=0.02,
     ).x
-    return Overhead(*(float(v) for v in found / scale))
+    return build(found)
+
+
+def _total(overhead: Overhead, seconds: Seconds, networks: Networks) -> Seconds:
+    """Return what networks take, from what each of their kernels does."""
+    shares = np.bincount(networks.rows, weights=overhead.shares(seconds)).astype(np.float64)
+    return overhead.constant_s + shares
 
 
 def ranges(columns: Columns) -> dict[str, dict[str, tuple[float, float]]]:

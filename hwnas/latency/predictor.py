@@ -28,14 +28,28 @@ SCHEMA = "hwnas.predictor/2"
 BATCH_ROWS = 8192
 """Kernels predicted at once: as many as stay in the processor's cache."""
 
+LEAST_SHARE = 0.25
+"""What a kernel counts at least, in its own scaled time."""
+
 
 @dataclass(frozen=True)
 class Overhead:
-    """A network's latency over its kernels': constant + scale * sum + per_kernel * count."""
+    """A network's latency over its kernels': a constant, and of each scale * time + per_kernel.
+
+    `per_kernel_s` is below zero where kernels of small networks, which have the caches to
+    themselves, are quicker than those of large ones. None counts less than `LEAST_SHARE` of its
+    scaled time for it.
+    """
 
     constant_s: float = 0.0
     scale: float = 1.0
     per_kernel_s: float = 0.0
+
+    def shares(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each kernel adds to a network's latency, from what it takes by itself."""
+        scaled = self.scale * seconds
+        added: NDArray[np.float64] = np.maximum(scaled + self.per_kernel_s, LEAST_SHARE * scaled)
+        return added
 
 
 @dataclass(frozen=True)
@@ -155,8 +169,7 @@ class Predictor:
 
     def shares(self, columns: Columns) -> NDArray[np.float64]:
         """Return what each kernel adds to a network's latency."""
-        overhead = self.card.overhead
-        return overhead.scale * self.seconds(columns) + overhead.per_kernel_s
+        return self.card.overhead.shares(self.seconds(columns))
 
     def table(self, kernel: Kernel, where: Any = None) -> NDArray[np.float64]:
         """Return the share of a kernel whose channels are arrays; NaN outside `where`."""

@@ -15,8 +15,22 @@ if TYPE_CHECKING:
     import onnxruntime
 
 INPUT, OUTPUT = "features", "log_ratio"
+CLIPPED = "clipped"
 IR_VERSION = 8
 OPSETS = {"": 17, "ai.onnx.ml": 5}
+
+
+def clip(
+    low: NDArray[np.float32], high: NDArray[np.float32]
+) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+    """Return nodes, and arrays by name, that hold the features between bounds, as `CLIPPED`."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Max", [INPUT, "low"], ["not_below"]),
+        helper.make_node("Min", ["not_below", "high"], [CLIPPED]),
+    ]
+    return nodes, {"low": low, "high": high}
 
 
 def write(nodes: list[Any], initializers: list[Any], features: int) -> onnx.ModelProto:

@@ -225,12 +225,14 @@ class _Correction:
         scale = float(np.median(np.log(samples.seconds / sums)))
         typical_s = float(np.median(samples.seconds))
         beside = np.array([0.02 * typical_s, 0.05 * typical_s / float(np.median(kernels))])
+        beside *= samples.whole
 
         def residuals(parameters: Array) -> Array:
-            predicted = self._times(parameters, base, samples.rows, count)
-            if samples.whole:
-                constant, each = np.abs(parameters[-2:]) * beside
-                predicted = predicted + constant + each * kernels
+            log_factor = np.clip(parameters[0] + self._x @ parameters[1:-2], -5, 5)
+            overhead = self._overhead(parameters, beside, samples.whole)
+            shares = overhead.shares(base * np.exp(log_factor))
+            times = np.bincount(samples.rows, weights=shares, minlength=count)
+            predicted = overhead.constant_s + times
             error = np.log(predicted / samples.seconds) / self.NOISE
             prior = np.concatenate([parameters[1:-2] / self.SPREAD, parameters[-2:]])
             return np.concatenate([error, prior])
@@ -239,12 +241,17 @@ class _Correction:
         start[0] = scale
         found = least_squares(residuals, start, loss="soft_l1", f_scale=3.0).x
         self._log_scale, self._slopes = float(found[0]), found[1:-2]
-        self._beside = np.abs(found[-2:]) * beside * samples.whole
+        self._found = self._overhead(found, beside, samples.whole)
 
-    def _times(self, parameters: Array, base: Array, rows: NDArray[np.int64], count: int) -> Array:
-        log_factor = np.clip(parameters[0] + self._x @ parameters[1:-2], -5, 5)
-        times = np.bincount(rows, weights=base * np.exp(log_factor), minlength=count)
-        return times.astype(np.float64)
+    def _overhead(self, parameters: Array, beside: Array, whole: bool) -> Overhead:
+        """Return what comes on top of corrected kernels: the source's, scaled like these, and more.
+
+        Samples that are no whole networks have nothing on top.
+        """
+        constant_s, per_kernel_s = parameters[-2:] * beside
+        if whole:
+            per_kernel_s += self._source.card.overhead.per_kernel_s * np.exp(parameters[0])
+        return Overhead(abs(float(constant_s)), 1.0, float(per_kernel_s))
 
     def predictor(self) -> Predictor:
         """Return the source's predictor with the correction as a last, linear term of its model."""
@@ -252,8 +259,7 @@ class _Correction:
         weights[self._used] = self._slopes / self._spread
         bias = self._log_scale + np.log(self._card.overhead.scale)
         bias -= float(self._slopes @ (self._mean / self._spread))
-        constant_s, per_kernel_s = (float(v) for v in self._beside)
-        card = replace(self._card, overhead=Overhead(constant_s, 1.0, per_kernel_s))
+        card = replace(self._card, overhead=self._found)
         return create(card, _with_linear_term(self._source.model, weights, bias))
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ..devices import spec
 from ..devices.spec import DeviceSpec
 from ..errors import HwnasError, TooNoisyError
+from ..latency import features
 from ..latency.columns import from_kernels
 from ..latency.fitting import Networks, adding_up, fit, sequence_of
 from ..latency.predictor import Predictor
-from ..latency.regressors import Blend, Radial, Trees
+from ..latency.regressors import Radial
 from ..lowering.kernels import Kernel
 from ..profiling.profile import NetworkRecord, Profile
 from ..store import shelf
@@ -23,9 +24,6 @@ from . import adapting
 
 LEAST_NETWORKS = 8
 """Networks below which no predictor is fitted."""
-
-LEARNED = Blend((Trees(count=300, leaves=15, learning_rate=0.06, min_leaf=5), Radial()))
-"""What learns the residual of a processor's kernels: one learns from few, the other from many."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
         networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
-        regressor=LEARNED,
+        regressor=Radial(features.classes(device.feature_set)),
     )
 
 

@@ -44,3 +44,8 @@ def repeating(feature_set: str) -> tuple[int, ...]:
     """Return which features rise and fall again as a size grows: together they betray a size."""
     told = enumerate(names(feature_set))
     return tuple(i for i, name in told if any(part in name for part in REPEATING))
+
+
+def classes(feature_set: str) -> tuple[int, ...]:
+    """Return which features are 1 for the kernels of one class and 0 for all others."""
+    return tuple(i for i, name in enumerate(names(feature_set)) if name.startswith("is_"))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DeviceUnavailableError
-from ..residual import INPUT, OUTPUT, check_same, write
+from ..residual import CLIPPED, OUTPUT, check_same, clip, write
 from .base import Table, Target
 
 if TYPE_CHECKING:
@@ -266,14 +266,10 @@ def to_onnx(
     """Return perceptrons as one ONNX model: clip, then the mean over members."""
     from onnx import helper, numpy_helper
 
-    arrays = {"low": low, "high": high}
-    nodes = [
-        helper.make_node("Max", [INPUT, "low"], ["not_below"]),
-        helper.make_node("Min", ["not_below", "high"], ["clipped"]),
-    ]
+    nodes, arrays = clip(low, high)
     answers = []
     for m, member in enumerate(members):
-        hidden = "clipped"
+        hidden = CLIPPED
         for i, (weights, biases) in enumerate(member):
             name = f"member{m}_layer{i}"
             arrays[f"{name}_weights"], arrays[f"{name}_biases"] = weights, biases
