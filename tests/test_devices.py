@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hwnas.architecture import lower, spaces, zoo
 from hwnas.devices import spec
 from hwnas.devices.measurement import Measurement, Pace
 from hwnas.devices.onnxruntime_cpu import OnnxRuntimeCpu
-from hwnas.errors import HwnasError, TooNoisyError, UsageError
+from hwnas.errors import DeviceUnavailableError, HwnasError, TooNoisyError, UsageError
 from hwnas.latency.fitting import adding_up
 from hwnas.latency.oracle import LatencyOracle
 from hwnas.lowering.fusing import fuse
@@ -34,6 +36,7 @@ from hwnas.profiling.session import (
     good_networks,
 )
 from hwnas.searchers.tables import AdditiveTerm
+from hwnas.store import shelf
 from hwnas.store.journal import Journal
 from hwnas.workflows import profile as workflow
 from hwnas.workflows.choosing import LeastSure
@@ -367,6 +370,33 @@ def test_a_device_of_its_own_is_adapted_from_another(
     assert card.provenance["adapted_from"] == "cpu"
     with pytest.raises(UsageError, match="give another --name"):
         workflow.profile(Plan("cpu", name="cpu-2threads", precision="int8"))
+
+
+def test_a_second_profile_is_refused_while_the_first_one_fits(
+    monkeypatch: pytest.MonkeyPatch, own_shelf: Path
+) -> None:
+    made_up(monkeypatch, contended=False)
+    journal = own_shelf / "profiles" / "cpu.journal"
+    measured: list[bytes] = []
+
+    def keep_beside_another(*arguments: Any) -> Any:
+        measured.append(journal.read_bytes())
+        for resume in (False, True):
+            plan = Plan("cpu", networks=16, resume=resume)
+            with pytest.raises(DeviceUnavailableError, match=rf"process {os.getpid()} .*Wait") as e:
+                workflow.profile(plan)
+            assert e.value.exit_code == 4
+            assert journal.read_bytes() == measured[0]
+        raise HwnasError("it does not fit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "keep", keep_beside_another)
+        with pytest.raises(HwnasError, match="does not fit"):
+            workflow.profile(Plan("cpu", networks=16))
+    assert journal.read_bytes() == measured[0]
+    workflow.profile(Plan("cpu", networks=16, resume=True))
+    assert not journal.exists()
+    assert shelf.entries("profiles")["cpu"].is_dir()
 
 
 def test_contended_threads_are_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -17,6 +18,7 @@ from ..latency.predictor import Predictor
 from ..profiling.session import Sample, Step, WholeNetworks, collect
 from ..store import shelf
 from ..store.journal import Journal
+from ..store.locks import HeldError, lock
 from . import adapting
 from .choosing import LeastSure
 from .profiled import LEAST_NETWORKS, Measured, keep
@@ -84,10 +86,38 @@ def profile(
 
     Raises:
         UsageError: a source is unknown, or a journal is another profile's.
-        DeviceUnavailableError: the device cannot be reached.
+        DeviceUnavailableError: the device cannot be reached, or another client profiles it.
         TooNoisyError: the machine did other work most of the time.
     """
     device = device_of(plan)
+    with alone(device.name):
+        return _profile(plan, device, report)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keep other clients from profiling a device of that name: they would delete its journal.
+
+    The lease of what is measured is given back before the predictor is fitted.
+
+    Raises:
+        DeviceUnavailableError: another client does; the message names it.
+        HwnasError: the shelf cannot be written.
+    """
+    try:
+        with lock(shelf.user_shelf("profiles") / f"{name}.lock", 0.0):
+            yield
+    except HeldError as error:
+        raise DeviceUnavailableError(
+            f"'{name}' is being profiled by {error.holder}; a second profile would take the place "
+            "of what that one measured. Wait until it ends, or end it, and repeat the command; or "
+            "give another --name."
+        ) from None
+
+
+def _profile(
+    plan: Plan, device: DeviceSpec, report: Callable[[Step], None]
+) -> tuple[Predictor, dict[str, Any]]:
     sources = adapting.sources(plan.source, device) if plan.source else {}
     runtime = connect(device)
     check_kernels(plan, runtime.tells_kernels)
