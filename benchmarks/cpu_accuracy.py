@@ -29,7 +29,7 @@ from hwnas.latency.predictor import Predictor
 from hwnas.latency.regressors import Radial
 from hwnas.profiling.profile import Profile, load
 from hwnas.profiling.session import CHOICE, SPELL, UNCHOSEN
-from hwnas.workflows.profiled import fit_profile, kernel_times, network_times
+from hwnas.workflows.profiled import fit_profile, kernel_times
 
 DRAWS = {20: 8, 40: 5, 60: 5, 100: 3}
 """Networks fitted to, and how many random choices of them."""
@@ -47,7 +47,7 @@ class Measured:
         kernels, self.seconds = kernel_times(profile)
         self.columns: Columns = from_kernels(kernels)
         self.rows = sequence_of([len(network.kernels) for network in networks])
-        self.latency_s = network_times(profile, self.seconds)
+        self.latency_s = np.bincount(self.rows, weights=self.seconds)
         self.calm = np.array([not network.contended for network in networks])
         self.flops = self.sums(self.columns.macs * self.columns.multiplies)
         self.raw_s = np.array([s for network in networks for _, s in network.kernels])

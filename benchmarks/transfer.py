@@ -103,7 +103,7 @@ def _processor(profile: Profile, sources: dict[str, Predictor]) -> None:
     everyone = Samples(
         from_kernels([kernel for each in kernels for kernel in each]),
         np.repeat(np.arange(len(kernels)), [len(each) for each in kernels]),
-        np.array([network.least_s for network in networks]),
+        np.array([network.median_s for network in networks]),
         whole=True,
     )
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from .predictor import Card, Overhead, Predictor, create
 from .regressors import Regressor, Trees
 
 FOLDS = 4
-DISTURBED = 0.03
+DISTURBED = 0.1
 """Disagreement between a network and its kernels that only a disturbance explains."""
 
 LEAST_CALM = 20
@@ -167,7 +167,7 @@ def _with_blocks(card: Card, blocks: NDArray[np.int64], seconds: Seconds, unseen
 
 
 def adding_up(
-    seconds: Seconds, rows: NDArray[np.int64], least_s: Seconds, calm: NDArray[np.bool_]
+    seconds: Seconds, rows: NDArray[np.int64], network_s: Seconds, calm: NDArray[np.bool_]
 ) -> Seconds:
     """Return kernel times that add up to what their network takes when nothing disturbs it.
 
@@ -181,20 +181,20 @@ def adding_up(
     Args:
         seconds: least time of each kernel.
         rows: the network of each kernel.
-        least_s: least time of each network, run without the profiler.
+        network_s: what each network takes, run without the profiler.
         calm: which networks were undisturbed in most of their runs.
     """
     from scipy.optimize import least_squares
 
     sums = np.bincount(rows, weights=seconds)
-    design = np.stack([sums, np.bincount(rows)], axis=1) / least_s[:, None]
+    design = np.stack([sums, np.bincount(rows)], axis=1) / network_s[:, None]
     fitted = least_squares(
         lambda x: design @ (x * [1.0, 1e-6]) - 1, [1.0, 0.0], loss="soft_l1", f_scale=0.01
     )
     excess_s = max(0.0, -1e-6 * float(fitted.x[1]) / float(fitted.x[0]))
     shortest = np.maximum(0.25 * seconds, 0.25e-6)  # the profiler counts whole microseconds
     alone = np.maximum(seconds - excess_s, shortest)
-    ratio = least_s / np.bincount(rows, weights=alone)
+    ratio = network_s / np.bincount(rows, weights=alone)
     enough = calm.sum() >= LEAST_CALM
     typical = float(np.median(ratio[calm]) if enough else np.quantile(ratio, 0.25))
     ratio[~calm & (ratio > (1 + DISTURBED) * typical)] = typical

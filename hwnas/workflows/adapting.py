@@ -64,9 +64,7 @@ def adapt(profile: Profile, device: DeviceSpec, known: dict[str, Predictor]) -> 
     ]
     columns = from_kernels([kernel for each in kernels for kernel in each])
     rows = np.repeat(np.arange(len(kernels)), [len(each) for each in kernels])
-    least_s = np.array([network.least_s for network in networks])
-    median_s = np.array([network.median_s for network in networks])
-    seconds = least_s * float(np.median(median_s / least_s))
+    seconds = np.array([network.median_s for network in networks])
     return transfer(
         known,
         Samples(columns, rows, seconds, whole=True),

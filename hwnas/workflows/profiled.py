@@ -128,7 +128,7 @@ def _check_enough(networks: tuple[NetworkRecord, ...], measured: Measured, threa
 
 def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
     """Fit a predictor to a profile."""
-    counts = [len(network.kernels) for network in profile.networks]
+    rows = sequence_of([len(network.kernels) for network in profile.networks])
     kernels, seconds = kernel_times(profile)
     return fit(
         from_kernels(kernels),
@@ -139,31 +139,19 @@ def fit_profile(profile: Profile, device: DeviceSpec) -> Predictor:
         feature_set=device.feature_set,
         bytes_per_value=device.bytes_per_value,
         provenance=profile.provenance,
-        networks=Networks(sequence_of(counts), network_times(profile, seconds), _calm(profile)),
+        networks=Networks(
+            rows, np.bincount(rows, weights=seconds).astype(np.float64), _calm(profile)
+        ),
         regressor=Radial(features.classes(device.feature_set)),
     )
-
-
-def network_times(profile: Profile, kernels_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each network of a profile takes: its `kernel_times`, times what the median adds.
-
-    A network's least time repeats better than its median, which one burst of other work on the
-    machine moves. So networks are fitted by the least, times what the median typically adds.
-    """
-    rows = sequence_of([len(network.kernels) for network in profile.networks])
-    least_s = np.array([network.least_s for network in profile.networks])
-    median_s = np.array([network.median_s for network in profile.networks])
-    settled_s = np.bincount(rows, weights=kernels_s)
-    typical_s: NDArray[np.float64] = settled_s * np.median(median_s / least_s)
-    return typical_s
 
 
 def kernel_times(profile: Profile) -> tuple[list[Kernel], NDArray[np.float64]]:
     """Return the kernels of a profile's networks and times that add up to their network's."""
     pairs = [pair for network in profile.networks for pair in network.kernels]
     rows = sequence_of([len(network.kernels) for network in profile.networks])
-    least_s = np.array([network.least_s for network in profile.networks])
-    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, least_s, _calm(profile))
+    median_s = np.array([network.median_s for network in profile.networks])
+    seconds = adding_up(np.array([time_s for _, time_s in pairs]), rows, median_s, _calm(profile))
     return [kernel for kernel, _ in pairs], seconds
 
 
