@@ -64,6 +64,9 @@ KERNELS = {
 }
 """Kernels by the types of node that OpenVINO's profile names."""
 
+TIMED = frozenset(KERNELS) | {"Reorder"}
+"""Types of node that run wherever they are left in the graph that was compiled."""
+
 ELEMENTWISE = "Subgraph"
 """The type of a node that OpenVINO compiled for a chain of elementwise operators."""
 
@@ -97,6 +100,7 @@ class OpenVinoCpu(LocalRuntime):
             HwnasError: OpenVINO does not run the model, or memory does not hold it.
         """
         compiled, request = self._request(model, counting=True)
+        left = {node.friendly_name for node in compiled.get_runtime_model().get_ordered_ops()}
         averages: dict[str, list[float]] = {}
         types: dict[str, str] = {}
 
@@ -105,8 +109,9 @@ class OpenVinoCpu(LocalRuntime):
             for node in request.profiling_info:
                 average = node.real_time.total_seconds()
                 averages.setdefault(node.node_name, []).append(average)
-                # An average that rounds to nothing is told as "not run", whatever ran before.
-                if node.status == node.Status.EXECUTED:
+                # An average that rounds to nothing is told as "not run", as is what was fused.
+                runs = node.node_name in left and node.node_type in TIMED
+                if runs or node.status == node.Status.EXECUTED:
                     types[node.node_name] = node.node_type
 
         self._timed(counted, CALM_RUNS, MOST_RUNS, seconds)
