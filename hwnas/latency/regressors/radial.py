@@ -114,6 +114,9 @@ class Learned:
         return inverse
 
 
+LOG_REACH, LOG_SPREAD = -3.0, 2.0
+"""Mean and deviation of the prior of a squared inverse reach's logarithm."""
+
 ANY = Learned(1 / 3, 0.1, 0.0)
 """For rows of any class: what few of them show is not carried far."""
 
@@ -168,10 +171,6 @@ def learn(rows: Array, goals: Array, counts: Array, steps: int) -> Learned:
     ).x
     signal, noise, floor = np.exp(found[features:])
     return Learned(np.exp(found[:features] / 2), float(noise / signal), float(floor / signal))
-
-
-LOG_REACH, LOG_SPREAD = -3.0, 2.0
-"""Mean and deviation of the prior of a squared inverse reach's logarithm."""
 
 
 def pivots(rows: Array, counts: Array, most: int) -> NDArray[np.int64]:
