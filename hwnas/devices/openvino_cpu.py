@@ -100,22 +100,23 @@ class OpenVinoCpu(LocalRuntime):
             HwnasError: OpenVINO does not run the model, or memory does not hold it.
         """
         compiled, request = self._request(model, counting=True)
-        left = {node.friendly_name for node in compiled.get_runtime_model().get_ordered_ops()}
         averages: dict[str, list[float]] = {}
         types: dict[str, str] = {}
+        noticed: set[str] = set()
 
         def counted() -> None:
             request.infer()
             for node in request.profiling_info:
                 average = node.real_time.total_seconds()
                 averages.setdefault(node.node_name, []).append(average)
+                types[node.node_name] = node.node_type
                 # An average that rounds to nothing is told as "not run", as is what was fused.
-                runs = node.node_name in left and node.node_type in TIMED
-                if runs or node.status == node.Status.EXECUTED:
-                    types[node.node_name] = node.node_type
+                if node.status == node.Status.EXECUTED:
+                    noticed.add(node.node_name)
 
         self._timed(counted, CALM_RUNS, MOST_RUNS, seconds)
-        timings = _timings(compiled, {name: averages[name] for name in types}, types)
+        timed = {n: averages[n] for n in types if n in noticed or types[n] in TIMED}
+        timings = _timings(compiled, timed, types)
         return timings, self._timed(self.load(model), CALM_RUNS, MOST_RUNS, seconds)
 
     def _request(
