@@ -225,7 +225,6 @@ class _Correction:
         scale = float(np.median(np.log(samples.seconds / sums)))
         typical_s = float(np.median(samples.seconds))
         beside = np.array([0.02 * typical_s, 0.05 * typical_s / float(np.median(kernels))])
-        beside *= samples.whole
 
         def residuals(parameters: Array) -> Array:
             log_factor = np.clip(parameters[0] + self._x @ parameters[1:-2], -5, 5)
@@ -248,9 +247,10 @@ class _Correction:
 
         Samples that are no whole networks have nothing on top.
         """
+        if not whole:
+            return Overhead()
         constant_s, per_kernel_s = parameters[-2:] * beside
-        if whole:
-            per_kernel_s += self._source.card.overhead.per_kernel_s * np.exp(parameters[0])
+        per_kernel_s += self._source.card.overhead.per_kernel_s * np.exp(parameters[0])
         return Overhead(abs(float(constant_s)), 1.0, float(per_kernel_s))
 
     def predictor(self) -> Predictor:

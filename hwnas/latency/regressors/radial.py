@@ -78,15 +78,15 @@ class Radial:
         unit: Array = np.where(deviation > 1e-6, 1 / deviation.clip(1e-6), 0.0)
         constant = float(np.average(goals, weights=counts))
         rows, left = (table - mean) * unit, goals - constant
+        varied = np.flatnonzero(unit)
+        some = np.random.default_rng(0).permutation(len(rows))[: self.rows]
+        learned = (
+            ANY
+            if feature is None
+            else learn(rows[some][:, varied], left[some], counts[some], self.steps)
+        )
         scale = unit.copy()
-        if feature is None:
-            learned = ANY
-            scale *= learned.reach
-        else:
-            some = np.random.default_rng(0).permutation(len(rows))[: self.rows]
-            varied = np.flatnonzero(unit)
-            learned = learn(rows[some][:, varied], left[some], counts[some], self.steps)
-            scale[varied] *= learned.reach
+        scale[varied] *= learned.reach
         rows = (table - mean) * scale
         precision = learned.precision(counts)
         centres = rows[pivots(rows, precision, self.centres)]
