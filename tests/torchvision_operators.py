@@ -23,7 +23,7 @@ _libraries = []
 
 def importorskip() -> None:
     """Make `import torchvision` work, or skip where it or torch is not installed."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     if find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed: pip install torchvision==RELEASE, of the "
                     "release that belongs to the installed torch")  # fmt: skip
@@ -32,7 +32,9 @@ def importorskip() -> None:
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        from torch import library as operators
+
+        library = operators.Library("torchvision", "FRAGMENT")
         for schema in SCHEMAS:
             library.define(schema)
         library.impl("nms", _nms, "CPU")

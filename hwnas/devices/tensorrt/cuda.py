@@ -23,7 +23,7 @@ class Gpu:
         memory_bytes: all of its memory.
         cuda_driver: newest CUDA that the driver speaks, "12.4".
         bus: where it is plugged in, "0000:3B:00.0": NVML and nvidia-smi find it by that.
-        library: what CUDA is called by, with its version.
+        binding: what CUDA is called by, with its version.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Gpu:
     memory_bytes: int
     cuda_driver: str
     bus: str
-    library: str
+    binding: str
 
 
 class Stream(Protocol):

@@ -111,7 +111,7 @@ class TensorRt:
             "capability": ".".join(map(str, self.gpu.capability)),
             "gpu_memory_bytes": self.gpu.memory_bytes,
             "cuda_driver": self.gpu.cuda_driver,
-            "cuda_library": self.gpu.library,
+            "cuda_library": self.gpu.binding,
             "threads": 1,
             **self._clocks.limits(),
             "precision": self.precision,
